@@ -1,0 +1,44 @@
+"""What every test gets: hypothesis profiles, the gate on skips, and the counts and seed of long proofs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.plugins import skips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_SEED = 20250712
+
+SLOW_MACHINES = [HealthCheck.too_slow]  # two shared cores: a slow example says nothing about the code
+settings.register_profile("default", deadline=None, suppress_health_check=SLOW_MACHINES)
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINES)
+settings.register_profile("soak", deadline=None, max_examples=2_000, suppress_health_check=SLOW_MACHINES)
+
+
+def soaking() -> bool:
+    """Whether the long proofs run in full (`make soak`)."""
+    return skips.is_on(os.environ.get("KSI_SOAK"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the hypothesis profile that the environment asks for, and the plugin that judges skips."""
+    settings.load_profile("soak" if soaking() else "ci" if skips.is_on(os.environ.get("CI")) else "default")
+    config.pluginmanager.register(skips, skips.__name__)
+
+
+@pytest.fixture
+def count() -> Callable[[int, int], int]:
+    """`count(short, full)`: how often a long proof repeats; the full number only under `make soak`."""
+    return lambda short, full: full if soaking() else short
+
+
+@pytest.fixture
+def seed() -> int:
+    """Where a test's random numbers start; `KSI_SEED` sets it, so that a failure can be seen again."""
+    return int(os.environ.get("KSI_SEED", DEFAULT_SEED))
