@@ -1,0 +1,328 @@
+"""Brings each component to the stage that flags.yaml and the ceilings ask for, and says what is in force."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ksi_daemon import stages, wire
+from ksi_daemon.errors import FlipRefused, KsiError
+from ksi_daemon.flags import Flags, Stage
+from ksi_daemon.lane import Lane
+from ksi_daemon.linefile import LineFile, private_directory
+from ksi_daemon.registry import AREAS
+from ksi_daemon.router import Client, Data, Event
+from ksi_daemon.stages import Ceilings, InForce, StagesInvalid, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ksi_daemon.settings import Settings
+    from ksi_daemon.site import Site
+    from ksi_daemon.switch import Switch
+    from ksi_daemon.watch import FlagsWatch, Seen
+
+log = structlog.get_logger("ksi.migration")
+
+JOURNAL = "journal.jsonl"
+"""In `var/migrate`: who changed what, when and why; `ksi-migrate` appends to it too."""
+
+
+def utc_now() -> str:
+    """ISO 8601 with seconds, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+class Conductor:
+    """One follower a component, so that one stuck flip holds up no other; all is recorded in order."""
+
+    def __init__(
+        self, switches: Mapping[str, Switch], sites: Mapping[str, Site], watch: FlagsWatch, settings: Settings
+    ) -> None:
+        self._switches = switches
+        self._sites = sites
+        self._watch = watch
+        self._settings = settings
+        self._seen: Seen | None = None
+        self._flags: Flags | None = None
+        self._in_force: dict[str, InForce] = {}
+        self._acknowledged: Mapping[str, InForce] = {}
+        self._generation = 0
+        self._refused: dict[str, str] = {}
+        self._wanted: dict[str, tuple[Stage, str]] = {}
+        self._followers: dict[str, asyncio.Task[None]] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._lane = Lane("ksi-migration")
+        self._journal = LineFile(settings.migrate_dir / JOURNAL, "migration")
+        self._recording: asyncio.Task[None] | None = None
+        self._entries: list[dict[str, Any]] = []
+        self._dirty = False
+        self._listeners: dict[int, Client] = {}
+
+    def events(self) -> tuple[Event, ...]:
+        """What clients may ask and hear of the migration."""
+        return (
+            Event("migration:status", self.status, "Show the stage of every component, and why"),
+            Event("migration:subscribe", self.subscribe, "Send migration:changed frames to this connection"),
+            Event("migration:unsubscribe", self.unsubscribe, "Send no more migration:changed frames"),
+            Event("migration:reload", self.reload, "Read flags.yaml now"),
+        )
+
+    async def start(self) -> None:
+        """Open every component at its stage: of valid flags, else the last acknowledged, else sync."""
+        last = await self._lane.run(partial(_last_state, self._settings))
+        if last is not None:
+            self._generation, self._acknowledged = last.generation, last.components
+        self._seen = await anext(self._watch)
+        self._note_flags()
+        for name, (stage, reason) in self._targets().items():
+            await self._open(name, stage, reason)
+        self._wanted = self._targets()
+        self._record_soon()
+        self._watching = asyncio.create_task(self._watch_on())
+
+    async def stop(self) -> None:
+        """End watching and following; what was recorded is on the disk."""
+        await self._watch.close()
+        tasks = [task for task in (self._watching, *self._followers.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        if self._recording is not None:
+            await asyncio.wait([self._recording], timeout=1.0)
+        self._lane.submit(self._journal.close, lambda _result, _error: None)
+        await self._lane.close(0.5)
+
+    async def status(self, _data: Data, _client: Client | None) -> dict[str, Any]:
+        """Desired, effective and acknowledged stage of each component; shapes in docs/commands.md."""
+        seen = self._seen
+        flags_error = str(seen.flags) if seen and isinstance(seen.flags, KsiError) else None
+        ceilings_error = str(seen.ceilings) if seen and isinstance(seen.ceilings, KsiError) else None
+        return {
+            "pid": os.getpid(),
+            "generation": self._generation,
+            "digest": seen.digest if seen else None,
+            "settled": self._settled(),
+            "flags": {
+                "path": str(self._settings.flags_path),
+                "valid": flags_error is None,
+                "errors": [flags_error] if flags_error else [],
+            },
+            "ceilings": {
+                "valid": ceilings_error is None,
+                "errors": [ceilings_error] if ceilings_error else [],
+            },
+            "components": [self._component(area.name, area) for area in AREAS],
+        }
+
+    async def subscribe(self, _data: Data, client: Client | None) -> dict[str, Any]:
+        """Frames go only to connections that ask: the original sends none, and old clients choke on them."""
+        if client is not None and id(client) not in self._listeners:
+            self._listeners[id(client)] = client
+            client.on_close(lambda: self._forget(client))
+        return {"status": "subscribed"}
+
+    async def unsubscribe(self, _data: Data, client: Client | None) -> dict[str, Any]:
+        """Harmless for one who is not subscribed."""
+        self._forget(client)
+        return {"status": "unsubscribed"}
+
+    async def reload(self, _data: Data, _client: Client | None) -> dict[str, Any]:
+        """As SIGHUP does; the answer does not wait for the reading."""
+        self._watch.nudge()
+        return {"status": "reading"}
+
+    def _forget(self, client: Client | None) -> None:
+        self._listeners.pop(id(client), None)
+
+    def _component(self, name: str, area: Any) -> dict[str, Any]:
+        flip = self._switches[name].flipping() if name in self._switches else None
+        in_force = self._in_force.get(name)
+        acknowledged = self._acknowledged.get(name)
+        ceiling = self._ceilings().components.get(name)
+        return {
+            "name": name,
+            "title": area.title,
+            "kind": area.kind,
+            "phase": area.week,
+            "built": area.built,
+            "desired": self._flags.components[name] if self._flags else None,
+            "effective": in_force.stage if in_force else Stage.SYNC,
+            "acknowledged": acknowledged.stage if acknowledged else None,
+            "ceiling": ceiling.stage if ceiling else None,
+            "reason": in_force.reason if in_force else "not built yet",
+            "since": in_force.since if in_force else None,
+            "durability": self._sites[name].durability if name in self._sites else None,
+            "refused": self._refused.get(name),
+            "flipping": {"to": flip.to, "for_s": flip.for_s, "waits_for": flip.waits_for} if flip else None,
+        }
+
+    def _settled(self) -> bool:
+        moving = any(not task.done() for task in self._followers.values())
+        return not moving and not self._dirty and (self._recording is None or self._recording.done())
+
+    # reading what is wanted
+
+    async def _watch_on(self) -> None:
+        async for seen in self._watch:
+            self._seen = seen
+            self._note_flags()
+            self._refused.clear()
+            self._wanted = self._targets()
+            self._follow()
+            self._record_soon()
+
+    def _note_flags(self) -> None:
+        """Keep the last good flags; say what is wrong with others."""
+        seen = self._seen
+        if seen is not None and isinstance(seen.flags, Flags):
+            self._flags = seen.flags
+            for name, site in self._sites.items():
+                site.durability = self._flags.durability[name]
+        elif seen is not None:
+            log.error("flags refused", error=str(seen.flags))
+
+    def _ceilings(self) -> Ceilings:
+        found = self._seen.ceilings if self._seen else None
+        return found if isinstance(found, Ceilings) else Ceilings()
+
+    def _targets(self) -> dict[str, tuple[Stage, str]]:
+        """Where each built component should be, and why. Nothing rises while the ceilings cannot be read."""
+        targets = {}
+        for name in self._switches:
+            stage, reason = self._desired(name)
+            ceiling = self._ceilings().components.get(name)
+            if ceiling is not None and ceiling.stage < stage:
+                stage, reason = ceiling.stage, f"ceiling by {ceiling.who}: {ceiling.reason}"
+            if self._seen is not None and isinstance(self._seen.ceilings, StagesInvalid):
+                stage = min(stage, self._present(name))
+            targets[name] = stage, reason
+        return targets
+
+    def _desired(self, name: str) -> tuple[Stage, str]:
+        if self._flags is not None:
+            return self._flags.components[name], "flags.yaml"
+        if name in self._acknowledged:
+            return self._acknowledged[name].stage, "last acknowledged: flags.yaml is refused"
+        return Stage.SYNC, "flags.yaml is refused"
+
+    def _present(self, name: str) -> Stage:
+        known = self._in_force.get(name) or self._acknowledged.get(name)
+        return known.stage if known else Stage.SYNC
+
+    # going there
+
+    async def _open(self, name: str, stage: Stage, reason: str) -> None:
+        """At a start: a component that cannot open its async side begins at sync, and says why."""
+        switch = self._switches[name]
+        before = self._acknowledged.get(name)
+        try:
+            await switch.open(stage)
+        except KsiError as error:
+            log.warning("component not opened", component=name, stage=stage, error=str(error))
+            self._refused[name] = str(error)
+            stage, reason = Stage.SYNC, f"could not open: {error}"
+            await switch.open_closed()
+        if stage == (before.stage if before else Stage.SYNC):
+            self._in_force[name] = InForce(stage, before.since if before else utc_now(), reason)
+        else:
+            self._changed(name, before.stage if before else Stage.SYNC, stage, reason, 0.0)
+
+    def _follow(self) -> None:
+        """Set a follower on every component that is not where it should be: rollbacks last first."""
+        for name in reversed(self._wanted):
+            task = self._followers.get(name)
+            if (task is None or task.done()) and self._wanted[name][0] != self._switches[name].stage:
+                self._followers[name] = asyncio.create_task(self._bring(name))
+            elif self._wanted[name][0] == self._in_force[name].stage:
+                self._in_force[name] = InForce(
+                    self._wanted[name][0], self._in_force[name].since, self._wanted[name][1]
+                )
+
+    async def _bring(self, name: str) -> None:
+        switch = self._switches[name]
+        while self._wanted[name][0] != switch.stage and name not in self._refused:
+            stage, reason = self._wanted[name]
+            before, began = switch.stage, time.monotonic()
+            try:
+                await switch.flip(stage)
+            except FlipRefused as error:
+                log.warning("flip refused", component=name, to=stage, error=str(error))
+                self._refused[name] = str(error)
+                self._note(name, before, stage, str(error), began, action="refused")
+            else:
+                self._changed(name, before, stage, reason, began)
+
+    def _changed(self, name: str, before: Stage, stage: Stage, reason: str, began: float) -> None:
+        self._generation += 1
+        self._in_force[name] = InForce(stage, utc_now(), reason)
+        log.info("stage in force", component=name, stage=stage, was=before, reason=reason)
+        why = reason if began else f"at start: {reason}"
+        entry = self._note(name, before, stage, why, began, action="flip")
+        frame = wire.encode({"event": "migration:changed", "data": entry})
+        for client in list(self._listeners.values()):
+            client.send(frame)
+
+    # recording it
+
+    def _note(
+        self, name: str, before: Stage, stage: Stage, why: str, began: float, *, action: str
+    ) -> dict[str, Any]:
+        entry = {
+            "at": utc_now(),
+            "who": f"daemon {os.getpid()}",
+            "action": action,
+            "component": name,
+            "from": before,
+            "to": stage,
+            "why": why,
+            "generation": self._generation,
+            "duration_ms": round((time.monotonic() - began) * 1000, 1) if began else 0.0,
+        }
+        self._entries.append(entry)
+        self._record_soon()
+        return entry
+
+    def _record_soon(self) -> None:
+        self._dirty = True
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.create_task(self._record())
+
+    async def _record(self) -> None:
+        """Write state and journal off the loop until nothing is new; what a disk refuses goes next."""
+        while self._dirty:
+            self._dirty = False
+            entries, self._entries = self._entries, []
+            components = dict(self._in_force)
+            digest = self._seen.digest if self._seen else ""
+            state = State(self._generation, digest, os.getpid(), utc_now(), components)
+            try:
+                await self._lane.run(partial(self._write, state, entries))
+            except (OSError, KsiError) as error:
+                log.warning("stages not recorded", error=str(error))
+                self._entries = entries + self._entries  # for the next time
+            else:
+                self._acknowledged = components
+
+    def _write(self, state: State, entries: list[dict[str, Any]]) -> None:
+        """On the lane's thread."""
+        private_directory(self._settings.migrate_dir)
+        stages.save_state(self._settings.migrate_dir, state)
+        if entries:
+            self._journal.open()
+            self._journal.append(b"".join(map(wire.encode, entries)), "fsync")
+
+
+def _last_state(settings: Settings) -> State | None:
+    try:
+        return stages.load_state(settings.migrate_dir)
+    except StagesInvalid as error:
+        log.warning("last stages not usable", error=str(error))
+        return None
