@@ -1,0 +1,173 @@
+"""`ksi-migrate parity`: both sides of a room over the same steps, and whatever differs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from structlog.testing import capture_logs
+
+from ksi_daemon import registry
+from ksi_migrate.exits import Exit, Refused, document
+from ksi_migrate.paritycheck import junit as junit_file
+from ksi_migrate.paritycheck.checks import CHECKS, outcomes
+from ksi_migrate.paritycheck.faults import Fault, prove
+from ksi_migrate.paritycheck.scratch import Scratch, scratch
+from ksi_migrate.paritycheck.trial import Outcome, Trial
+from ksi_migrate.progress import QUIET, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ksi_daemon.area import Area
+    from ksi_migrate.paritycheck.contrast import Mismatch
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What parity found in one component."""
+
+    name: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def mismatches(self) -> tuple[Mismatch, ...]:
+        """Every difference, in the order of the cases."""
+        return tuple(mismatch for outcome in self.outcomes for mismatch in outcome.mismatches)
+
+    @property
+    def inconclusive(self) -> tuple[str, ...]:
+        """Why nothing can be said of some cases, each reason once."""
+        return tuple(dict.fromkeys(one.inconclusive for one in self.outcomes if one.inconclusive is not None))
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that could be compared is equal."""
+        return not self.mismatches
+
+    def document(self) -> dict[str, Any]:
+        """The component's part of the `--json` document; `cases` is their number."""
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "cases": len(self.outcomes),
+            "mismatches": [mismatch.document() for mismatch in self.mismatches],
+            "inconclusive": list(self.inconclusive),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome for all components asked for; `faults` are the planted ones, if they were asked for."""
+
+    components: tuple[Component, ...]
+    seed: int
+    faults: tuple[Fault, ...] | None = None
+
+    @property
+    def inconclusive(self) -> tuple[str, ...]:
+        """Why nothing can be said of some cases, each reason once."""
+        return tuple(dict.fromkeys(reason for one in self.components for reason in one.inconclusive))
+
+    @property
+    def missed(self) -> tuple[Fault, ...]:
+        """The planted faults that no check saw."""
+        return tuple(fault for fault in self.faults or () if not fault.caught_by)
+
+    @property
+    def exit_code(self) -> Exit:
+        """1 for a difference or a missed fault, 5 when something could not be compared, else 0."""
+        if self.missed or not all(component.ok for component in self.components):
+            return Exit.FINDING
+        return Exit.INCONCLUSIVE if self.inconclusive else Exit.DONE
+
+    def document(self) -> dict[str, Any]:
+        """The `--json` document; `faults` is there only when they were planted."""
+        proof = {} if self.faults is None else {"faults": [fault.document() for fault in self.faults]}
+        components = [component.document() for component in self.components]
+        ok = self.exit_code is Exit.DONE
+        return document("parity", ok=ok, components=components, seed=self.seed, **proof)
+
+
+def run(
+    names: Sequence[str],
+    *,
+    data: Path | None = None,
+    seed: int = 0,
+    junit: Path | None = None,
+    progress: Progress = QUIET,
+    prove: bool = False,
+) -> Report:
+    """Compare both sides of the named components, or of all that are built; owns its event loop.
+
+    `data` is a root or its `var/`, of which a copy is used. `prove` plants faults too: ten seconds more per
+    component. Raises `Refused` for components unknown or not built, and for paths that cannot be used.
+    """
+    areas = _chosen(names)
+    with scratch(data) as place, capture_logs():
+        report = asyncio.run(_run(areas, place, seed, progress, faulty=prove))
+    if junit is not None:
+        _write_junit(junit, report)
+    return report
+
+
+def check(area: Area, *, data: Path | None = None, seed: int = 0, progress: Progress = QUIET) -> Component:
+    """Compare both sides of one room; what `enable` asks before an upward step. Owns its event loop."""
+    with scratch(data) as place, capture_logs():
+        return asyncio.run(_run([area], place, seed, progress, faulty=False)).components[0]
+
+
+def faults(
+    areas: Sequence[Area] | None = None, *, seed: int = 0, progress: Progress = QUIET
+) -> tuple[Fault, ...]:
+    """Which planted fault was caught by which checks, for all rooms."""
+    with scratch() as place, capture_logs():
+        chosen = registry.BUILT if areas is None else areas
+        return asyncio.run(_faults(chosen, place, seed, progress))
+
+
+def _chosen(names: Sequence[str]) -> list[Area]:
+    built = {area.name: area for area in registry.BUILT}
+    for name in names:
+        if name not in built:
+            planned = any(area.name == name for area in registry.AREAS)
+            why = "is not built yet" if planned else "is no component"
+            raise Refused(
+                f"{name} {why}: nothing to compare", f"components with two sides: {', '.join(built)}"
+            )
+    return [built[name] for name in dict.fromkeys(names)] or list(registry.BUILT)
+
+
+async def _run(
+    areas: Sequence[Area], place: Scratch, seed: int, progress: Progress, *, faulty: bool
+) -> Report:
+    total = len(areas) * len(CHECKS)
+    components: list[Component] = []
+    for area in areas:
+        found: list[Outcome] = []
+        for number, name in enumerate(CHECKS):
+            progress.step(f"{area.name}: {name}", len(components) * len(CHECKS) + number, total)
+            found += await outcomes(name, Trial(area, place, seed))
+        components.append(Component(area.name, tuple(found)))
+    progress.step("compared", total, total)
+    planted = await _faults(areas, place, seed, progress) if faulty else None
+    return Report(tuple(components), seed, planted)
+
+
+async def _faults(areas: Sequence[Area], place: Scratch, seed: int, progress: Progress) -> tuple[Fault, ...]:
+    rows: list[Fault] = []
+    for number, area in enumerate(areas):
+        progress.step(f"{area.name}: planted faults", number, len(areas))
+        rows += [row async for row in prove(Trial(area, Scratch(place.place), seed))]
+    return tuple(rows)
+
+
+def _write_junit(path: Path, report: Report) -> None:
+    try:
+        junit_file.write(path, ((component.name, component.outcomes) for component in report.components))
+    except OSError as error:
+        raise Refused(
+            f"{path} could not be written: {error}", "give --junit a path that can be written"
+        ) from error

@@ -1,0 +1,26 @@
+"""A clock that both sides see alike: time passes with requests, not with work."""
+
+START = 1752340000.0
+"""Epoch seconds at which every trial begins: 2025-07-12T17:06:40Z."""
+
+REQUEST = 0.25
+CALL = 1 / 4096
+"""Seconds per question within one request; with `REQUEST` a sum that a float holds exactly."""
+
+
+class Clock:
+    """Gives `START`, plus a quarter second per request, plus a little per question, so that ids differ."""
+
+    def __init__(self) -> None:
+        self._request = 0
+        self._calls = 0
+
+    def next_request(self) -> None:
+        """Begin a request; how often an earlier one asked no longer matters."""
+        self._request += 1
+        self._calls = 0
+
+    def __call__(self) -> float:
+        """The time, a little later at each question."""
+        self._calls += 1
+        return START + self._request * REQUEST + self._calls * CALL

@@ -1,0 +1,81 @@
+"""The proof that parity can fail: every planted fault must be caught by the same checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ksi_daemon.switch import contract_methods
+from ksi_migrate.paritycheck.checks import CHECKS, outcomes
+from ksi_migrate.paritycheck.planting import table
+from ksi_migrate.paritycheck.trial import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ksi_daemon.area import Area
+    from ksi_daemon.site import Site
+    from ksi_migrate.paritycheck.planting import Plant
+
+NOT_ASKED = frozenset({"signatures", "steps, fsync", "steps through the switch", "steps on given data"})
+"""Checks that look at no behaviour, or compare once more what `steps` compares: they would prove nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault in one method of one room's candidate, and the checks that saw it."""
+
+    component: str
+    method: str
+    fault: str
+    caught_by: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The row as `--json` gives it."""
+        return {
+            "component": self.component,
+            "method": self.method,
+            "fault": self.fault,
+            "caught_by": list(self.caught_by),
+        }
+
+
+class Planted:
+    """The candidate with one of its methods at fault."""
+
+    def __init__(self, side: Any, **methods: Any) -> None:
+        self._side = side
+        vars(self).update(methods)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the candidate's own."""
+        return getattr(self._side, name)
+
+
+def planted(area: Area, method: str, plant: Plant) -> Area:
+    """The room with a fault in one method of its async side."""
+
+    def aio(site: Site) -> Planted:
+        side = area.aio(site)
+        path = site.settings.root / area.exercise.files[0]
+        return Planted(side, **{method: plant(getattr(side, method), path)})
+
+    return replace(area, aio=aio)
+
+
+async def prove(trial: Trial) -> AsyncIterator[Fault]:
+    """One row per method and fault; each check stops at its first mismatch."""
+    area = trial.area
+    for method in contract_methods(area.contract):
+        for fault, plant in table(area.contract, method).items():
+            faulty = Trial(planted(area, method, plant), trial.scratch, trial.seed)
+            yield Fault(area.name, method, fault, await _catches(faulty))
+
+
+async def _catches(trial: Trial) -> tuple[str, ...]:
+    caught: list[str] = []
+    for name in (check for check in CHECKS if check not in NOT_ASKED):
+        found = await outcomes(name, trial, until_first=True)
+        if any(outcome.mismatches for outcome in found):
+            caught.append(name)
+    return tuple(caught)
