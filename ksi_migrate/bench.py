@@ -1,0 +1,150 @@
+"""Bench: both sides and the original's own calls under the same load in one run, and what each costs.
+
+It never fails for being slow: the figures are for people, and for whoever sets a bar on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from datetime import UTC, datetime
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from ksi_daemon.process import calm_collector
+from ksi_daemon.registry import BUILT
+from ksi_daemon.replace import replace_file
+from ksi_migrate import bench_cases, bench_socket, bench_stall, choose
+from ksi_migrate.bench_place import scratch
+from ksi_migrate.bench_report import FEWEST_ROUNDS, ComponentFigures, Machine, Report
+from ksi_migrate.bench_switch import SwitchCost, switch_cost
+from ksi_migrate.exits import Inconclusive, Refused
+from ksi_migrate.idle import IdleLost, idle_heartbeat
+from ksi_migrate.progress import QUIET, Progress
+from ksi_migrate.report import render
+from ksi_migrate.stalldisk import StallDiskError, stalling_disk, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ksi_daemon.area import Area
+    from ksi_migrate.bench_columns import Setup
+    from ksi_migrate.bench_figures import Case
+
+ROUNDS: Final = 7
+
+
+def run(  # noqa: PLR0913 - the command's own options
+    names: Sequence[str],
+    *,
+    root: Path,
+    rounds: int = ROUNDS,
+    socket: bool = False,
+    stall: bool = False,
+    report: Path | None = None,
+    progress: Progress = QUIET,
+) -> Report:
+    """Measure the named components, or all that are built, in a scratch directory below `root`.
+
+    `stall` adds a disk that stalls, where there can be one; `socket` adds a real daemon under load; `report`
+    is where the HTML page goes, written whole. Raises `WrongUsage`, `Refused` for a component that is not
+    built, `Inconclusive` when there is nowhere to measure or the machine gets in the way, `Finding` when an
+    acknowledged line is not where it belongs. To be called outside any event loop.
+    """
+    bench = _Bench(_areas(names), rounds, progress, socket=socket, stall=stall)
+    try:
+        with scratch(root) as place:
+            found = bench.measure(place)
+    except IdleLost as error:
+        raise Inconclusive(str(error)) from error
+    if report is not None:
+        replace_file(report, render(found.document()).encode("utf-8"))
+    return found
+
+
+def _areas(names: Sequence[str]) -> tuple[Area, ...]:
+    built = {area.name: area for area in BUILT}
+    chosen = choose.some(names)
+    for name in chosen:
+        if name not in built:
+            raise Refused(f"{name} is not built yet", f"those that can be measured: {', '.join(built)}")
+    return tuple(built[name] for name in chosen or built)
+
+
+class _Bench:
+    """One run: what is asked for, what it found besides figures, and how far it is."""
+
+    def __init__(
+        self, areas: tuple[Area, ...], rounds: int, progress: Progress, *, socket: bool, stall: bool
+    ) -> None:
+        if rounds < 1:
+            raise choose.WrongUsage(f"{rounds} rounds have no figures", f"at least {FEWEST_ROUNDS}")
+        self._areas = areas
+        self._rounds = rounds
+        self._progress = progress
+        self._socket = socket
+        self._stall = stall
+        self._no_disk = unavailable() if stall else None
+        self._cases: dict[str, list[Case]] = {area.name: [] for area in areas}
+        self._done = 0
+        self._total = 0
+
+    def measure(self, place: Path) -> Report:
+        """All parts, one after the other."""
+        setups = [setup for area in self._areas for setup in bench_cases.setups(area, place)]
+        on_disk = self._stall and self._no_disk is None
+        parts = len(setups) + len(self._areas) * on_disk + len(bench_socket.STAGES) * self._socket
+        self._total = self._rounds * parts
+        calm_collector()
+        costs = asyncio.run(self._rooms(setups))
+        if on_disk:
+            self._on_stalling_disk(place)
+        through = bench_socket.measure(place, self._rounds, self._tell) if self._socket else ()
+        components = tuple(
+            ComponentFigures(name, tuple(cases), costs[name]) for name, cases in self._cases.items()
+        )
+        return Report(components, self._machine(), through, *self._words())
+
+    async def _rooms(self, setups: Sequence[Setup]) -> dict[str, SwitchCost]:
+        async with idle_heartbeat() as idle:
+            for setup in setups:
+                case = await bench_cases.measure(setup, self._rounds, idle, self._tell)
+                self._cases[setup.area.name].append(case)
+        return {setup.area.name: await switch_cost(setup) for setup in setups if setup.callers == 1}
+
+    def _on_stalling_disk(self, place: Path) -> None:
+        try:
+            with stalling_disk(place) as disk:
+                asyncio.run(self._stalls(disk))
+        except StallDiskError as error:
+            self._no_disk = str(error)
+
+    async def _stalls(self, disk: Path) -> None:
+        async with idle_heartbeat() as idle:
+            for setup in bench_stall.setups(self._areas, disk):
+                case = await bench_stall.measure(setup, self._rounds, idle, self._tell)
+                self._cases[setup.area.name].append(case)
+
+    def _words(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Notes, and doubts: without a disk that stalls a run that was to show nothing else shows nothing."""
+        if self._no_disk is None:
+            return (), ()
+        words = (f"{bench_stall.NAME} left out: {self._no_disk}",)
+        return (words, ()) if self._socket else ((), words)
+
+    def _machine(self) -> Machine:
+        cases = [case for found in self._cases.values() for case in found]
+        sides = [side for case in cases for side in (case.sync, case.candidate)]
+        return Machine(
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cores=os.cpu_count() or 1,
+            at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            idle_loop_stall_max_ms=median(side.idle_loop_stall_max_ms for side in sides),
+        )
+
+    def _tell(self, text: str) -> None:
+        self._progress.step(text, self._done, self._total)
+        self._done += 1

@@ -1,0 +1,215 @@
+"""The bench report: one well-formed page that needs nothing else, with bars as long as their figures say."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+
+from ksi_migrate import charts, figures
+from ksi_migrate.report import render
+from tests.report_page import SVG, Outline, plots, row_of, svgs
+from tests.report_sample import FIGURES, NOTHING, case, document, side
+
+HOSTILE = """</title></style><script>alert("x")</script><b title='y'>&amp;"""
+
+
+def test_page_is_well_formed() -> None:
+    """Every tag is closed in its order, and every id that a label needs is there once."""
+    outline = Outline(render(document()))
+    ids = [str(attrs["id"]) for _, attrs in outline.seen if "id" in attrs]
+    wanted = [part for _, attrs in outline.seen for part in (attrs.get("aria-labelledby") or "").split()]
+
+    assert outline.open == []
+    assert sorted(ids) == sorted(set(ids)) == sorted(wanted)
+
+
+def test_a_page_that_is_not_well_formed_would_be_found() -> None:
+    """The outline sees tags closed in the wrong order."""
+    with pytest.raises(AssertionError):
+        Outline("<p><b></p></b>")
+
+
+def test_page_needs_nothing_else() -> None:
+    """No script, no link, no import, and no address but the name of SVG's namespace."""
+    page = render(document())
+
+    assert set(re.findall(r"https?://[^\s\"'<>]+", page)) == {charts.SVG_NAMESPACE}
+    assert re.findall(r"<script|<link|<img|\bsrc=|\bhref=|@import|url\(", page) == []
+
+
+def test_drawings_have_title_and_description() -> None:
+    """Each chart says what it shows and all its figures in words; axes are hidden from screen readers."""
+    for svg in svgs(render(document())):
+        if svg.get("aria-hidden") == "true":
+            continue
+        words = [(svg.findtext(f"{SVG}{name}") or "") for name in ("title", "desc")]
+        figure_texts = [
+            figure for _, length, figure in map(row_of, svg.iter(f"{SVG}g")) if length is not None
+        ]
+
+        assert svg.get("role") == "img"
+        assert all(words)
+        assert [figure for figure in figure_texts if figure not in words[1]] == []
+
+
+def test_tables_have_real_markup() -> None:
+    """Two tables a component and one for the socket, each with caption, scoped headings and its own box."""
+    outline = Outline(render(document()))
+    scopes = {attrs.get("scope") for tag, attrs in outline.seen if tag == "th"}
+
+    assert (outline.count("table"), outline.count("caption"), outline.count("thead")) == (5, 5, 5)
+    assert scopes == {"col", "row", "rowgroup"}
+    assert sum(attrs.get("class") == "scroll" for _, attrs in outline.seen) == 5
+
+
+def test_same_document_gives_same_page() -> None:
+    """There is no clock and no chance in the page, and the document is left as it was."""
+    given_document = document()
+
+    assert render(given_document) == render(document())
+    assert given_document == document()
+
+
+def test_strings_are_escaped() -> None:
+    """Text of the document comes out as text, wherever it stands, and never as markup."""
+    hostile = document()
+    hostile["schema_version"] = HOSTILE
+    hostile["machine"] = {"python": HOSTILE, "platform": HOSTILE, "at": HOSTILE}
+    hostile["components"][0]["name"] = hostile["components"][0]["cases"][0]["name"] = HOSTILE
+    hostile["components"][1]["cases"] = []
+    hostile["components"][1]["name"] = HOSTILE
+    hostile["socket"]["cases"][0] |= {"name": HOSTILE, "stage": HOSTILE}
+    page = render(hostile)
+    outline = Outline(page)
+
+    assert (outline.count("script"), outline.count("b")) == (0, 0)
+    assert HOSTILE not in page
+    assert sum(HOSTILE in words for words in outline.words) >= 10
+    assert outline.open == []
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan, math.inf, "12", True, {}], ids=repr)
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_that_is_none_is_a_dash(figure: str, nothing: Any) -> None:
+    """What is null, or no number, is never drawn and never printed; the page says what the dash means."""
+    page_with = Outline(render(document()))
+    changed = document()
+    changed["components"][0]["cases"][0]["async"][figure] = nothing
+    page = Outline(render(changed))
+    dashes = page.words.count(figures.DASH) - page_with.words.count(figures.DASH)
+
+    # one in the table, and one in a chart where the figure has a bar of its own
+    assert dashes == (2 if figure in {"throughput_per_s", "loop_stall_max_ms"} else 1)
+    assert [word for word in page.words if re.search(r"\b(nan|None|inf)\b", word)] == []
+    assert any("never stands for zero" in word for word in page.words)
+
+
+def test_without_a_figure_there_is_no_bar() -> None:
+    """A side that was not measured keeps its row and its label, without a bar; its description says why."""
+    page = render(document())
+
+    rows = plots(page)["Throughput of completion: record usage, fsync for each line"]
+
+    assert [(label, length is None) for label, length, _ in rows] == [
+        ("reference", False),
+        ("sync", False),
+        ("async", True),
+    ]
+    assert "async not measured" in page
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {},
+        {"components": None, "machine": None, "socket": None, "ok": False},
+        {"components": [{"name": "messaging", "cases": []}], "socket": {"cases": []}},
+        {"components": [{"cases": [{}]}], "machine": {"cores": 1}, "socket": {"cases": [{}]}},
+        {"components": [{"cases": [case("idle", 1, (NOTHING, NOTHING, NOTHING), (None, None, None))]}]},
+    ],
+)
+def test_an_empty_document_is_a_page(empty: dict[str, Any]) -> None:
+    """Whatever is missing, the page is whole and still explains its words."""
+    page = render(empty)
+
+    assert Outline(page).open == []
+    assert "Loop stall" in page
+    assert svgs(page) is not None
+
+
+def test_sides_stand_in_one_order() -> None:
+    """Reference, sync and async stand in this order in every chart of a component, with their own names."""
+    rows = [rows for title, rows in plots(render(document())).items() if "socket" not in title]
+
+    assert {tuple(label for label, _, _ in row) for row in rows} == {("reference", "sync", "async")}
+    assert len(rows) == 6
+
+
+def test_all_cases_of_a_chart_share_one_scale() -> None:
+    """Over all cases of a chart a bigger figure has a longer bar, and twice the figure twice the length."""
+    drawn = plots(render(document()))
+    many = drawn["Throughput of messaging: append, 100 callers"]
+    one = drawn["Throughput of messaging: append, one caller"]
+
+    assert many[2][2] == "23,400/s"
+    assert [length for _, length, _ in many + one] == sorted_like(
+        [3890, 3512, 23417, 4210, 3975, 2464], many + one
+    )
+    assert many[2][1] / many[1][1] == pytest.approx(23417 / 3512, rel=1e-3)  # type: ignore[operator]
+
+
+def sorted_like(values: list[float], rows: list[tuple[str, float | None, str]]) -> list[float | None]:
+    """The lengths of the rows, put where the order of the values wants them."""
+    ordered = iter(sorted(length for _, length, _ in rows if length is not None))
+    places = {index: next(ordered) for index in sorted(range(len(values)), key=values.__getitem__)}
+    return [places[index] for index in range(len(values))]
+
+
+def test_idle_process_is_a_line_across_the_stall_charts() -> None:
+    """The idle heartbeat's longest stall is drawn once in each stall plot, nowhere when it was not taken."""
+    without = document()
+    del without["machine"]["idle_loop_stall_max_ms"]
+
+    assert render(document()).count('class="guide"') == 3
+    assert render(without).count('class="guide"') == 0
+
+
+def test_original_is_quoted_not_measured() -> None:
+    """Beside the original's figures stands where they come from and what it does besides."""
+    page = render(document())
+
+    assert "they were not measured in" in page
+    assert "event log" in page
+    label, length, figure = plots(page)["Publishes of the socket: publish, pipelined"][0]
+    assert (label, figure) == ("original", "800/s")
+    assert length == pytest.approx(100 * math.log(8) / math.log(1234.567), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ((6.7, 29), "6.7× to 29× better"),
+        ((0.62, 8.3), "1.6× worse to 8.3× better"),
+        ((3.0,), "3× better"),
+        ((None, None), "–"),
+    ],
+)
+def test_glance_reaches_from_worst_to_best(ratios: tuple[float | None, ...], expected: str) -> None:
+    """The card of a component hides no case in which async is worse."""
+    one = side(1, 1, 1, 1, 1, 1, 1)
+    cases = [case("c", 1, (one, one, one), (ratio, None, None)) for ratio in ratios]
+
+    page = render({"components": [{"name": "messaging", "cases": cases}]})
+
+    assert f"<dt>Throughput</dt><dd>{expected}</dd>" in page
+
+
+def test_logarithmic_scale_says_so() -> None:
+    """Beside the unit of a chart stands that its scale is logarithmic, and only where it is."""
+    page = render(document())
+
+    assert page.count("milliseconds, logarithmic scale") == 2
+    assert page.count(">operations a second</p>") == 2
