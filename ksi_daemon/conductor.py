@@ -6,16 +6,14 @@ import asyncio
 import os
 import time
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ksi_daemon import stages, wire
+from ksi_daemon import wire
 from ksi_daemon.errors import FlipRefused, KsiError
 from ksi_daemon.flags import Flags, Stage
-from ksi_daemon.lane import Lane
-from ksi_daemon.linefile import LineFile, private_directory
+from ksi_daemon.recorder import Recorder
 from ksi_daemon.registry import AREAS
 from ksi_daemon.router import Client, Data, Event
 from ksi_daemon.stages import Ceilings, InForce, StagesInvalid, State
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from ksi_daemon.watch import FlagsWatch, Seen
 
 log = structlog.get_logger("ksi.migration")
-
-JOURNAL = "journal.jsonl"
-"""In `var/migrate`: who changed what, when and why; `ksi-migrate` appends to it too."""
 
 
 def utc_now() -> str:
@@ -52,17 +47,12 @@ class Conductor:
         self._seen: Seen | None = None
         self._flags: Flags | None = None
         self._in_force: dict[str, InForce] = {}
-        self._acknowledged: Mapping[str, InForce] = {}
         self._generation = 0
         self._refused: dict[str, str] = {}
         self._wanted: dict[str, tuple[Stage, str]] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._watching: asyncio.Task[None] | None = None
-        self._lane = Lane("ksi-migration")
-        self._journal = LineFile(settings.migrate_dir / JOURNAL, "migration")
-        self._recording: asyncio.Task[None] | None = None
-        self._entries: list[dict[str, Any]] = []
-        self._dirty = False
+        self._recorder = Recorder(settings)
         self._listeners: dict[int, Client] = {}
 
     def events(self) -> tuple[Event, ...]:
@@ -76,15 +66,14 @@ class Conductor:
 
     async def start(self) -> None:
         """Open every component at its stage: of valid flags, else the last acknowledged, else sync."""
-        last = await self._lane.run(partial(_last_state, self._settings))
-        if last is not None:
-            self._generation, self._acknowledged = last.generation, last.components
+        last = await self._recorder.last()
+        self._generation = last.generation if last else 0
         self._seen = await anext(self._watch)
         self._note_flags()
         for name, (stage, reason) in self._targets().items():
             await self._open(name, stage, reason)
         self._wanted = self._targets()
-        self._record_soon()
+        self._recorder.record(self._state)
         self._watching = asyncio.create_task(self._watch_on())
 
     async def stop(self) -> None:
@@ -95,10 +84,7 @@ class Conductor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        if self._recording is not None:
-            await asyncio.wait([self._recording], timeout=1.0)
-        self._lane.submit(self._journal.close, lambda _result, _error: None)
-        await self._lane.close(0.5)
+        await self._recorder.close()
 
     async def status(self, _data: Data, _client: Client | None) -> dict[str, Any]:
         """Desired, effective and acknowledged stage of each component; shapes in docs/commands.md."""
@@ -145,7 +131,7 @@ class Conductor:
     def _component(self, name: str, area: Any) -> dict[str, Any]:
         flip = self._switches[name].flipping() if name in self._switches else None
         in_force = self._in_force.get(name)
-        acknowledged = self._acknowledged.get(name)
+        acknowledged = self._recorder.acknowledged.get(name)
         ceiling = self._ceilings().components.get(name)
         return {
             "name": name,
@@ -166,7 +152,7 @@ class Conductor:
 
     def _settled(self) -> bool:
         moving = any(not task.done() for task in self._followers.values())
-        return not moving and not self._dirty and (self._recording is None or self._recording.done())
+        return not moving and self._recorder.settled
 
     # reading what is wanted
 
@@ -177,7 +163,7 @@ class Conductor:
             self._refused.clear()
             self._wanted = self._targets()
             self._follow()
-            self._record_soon()
+            self._recorder.record(self._state)
 
     def _note_flags(self) -> None:
         """Keep the last good flags; say what is wrong with others."""
@@ -209,12 +195,12 @@ class Conductor:
     def _desired(self, name: str) -> tuple[Stage, str]:
         if self._flags is not None:
             return self._flags.components[name], "flags.yaml"
-        if name in self._acknowledged:
-            return self._acknowledged[name].stage, "last acknowledged: flags.yaml is refused"
+        if name in self._recorder.acknowledged:
+            return self._recorder.acknowledged[name].stage, "last acknowledged: flags.yaml is refused"
         return Stage.SYNC, "flags.yaml is refused"
 
     def _present(self, name: str) -> Stage:
-        known = self._in_force.get(name) or self._acknowledged.get(name)
+        known = self._in_force.get(name) or self._recorder.acknowledged.get(name)
         return known.stage if known else Stage.SYNC
 
     # going there
@@ -222,7 +208,7 @@ class Conductor:
     async def _open(self, name: str, stage: Stage, reason: str) -> None:
         """At a start: a component that cannot open its async side begins at sync, and says why."""
         switch = self._switches[name]
-        before = self._acknowledged.get(name)
+        before = self._recorder.acknowledged.get(name)
         try:
             await switch.open(stage)
         except KsiError as error:
@@ -286,43 +272,9 @@ class Conductor:
             "generation": self._generation,
             "duration_ms": round((time.monotonic() - began) * 1000, 1) if began else 0.0,
         }
-        self._entries.append(entry)
-        self._record_soon()
+        self._recorder.record(self._state, entry)
         return entry
 
-    def _record_soon(self) -> None:
-        self._dirty = True
-        if self._recording is None or self._recording.done():
-            self._recording = asyncio.create_task(self._record())
-
-    async def _record(self) -> None:
-        """Write state and journal off the loop until nothing is new; what a disk refuses goes next."""
-        while self._dirty:
-            self._dirty = False
-            entries, self._entries = self._entries, []
-            components = dict(self._in_force)
-            digest = self._seen.digest if self._seen else ""
-            state = State(self._generation, digest, os.getpid(), utc_now(), components)
-            try:
-                await self._lane.run(partial(self._write, state, entries))
-            except (OSError, KsiError) as error:
-                log.warning("stages not recorded", error=str(error))
-                self._entries = entries + self._entries  # for the next time
-            else:
-                self._acknowledged = components
-
-    def _write(self, state: State, entries: list[dict[str, Any]]) -> None:
-        """On the lane's thread."""
-        private_directory(self._settings.migrate_dir)
-        stages.save_state(self._settings.migrate_dir, state)
-        if entries:
-            self._journal.open()
-            self._journal.append(b"".join(map(wire.encode, entries)), "fsync")
-
-
-def _last_state(settings: Settings) -> State | None:
-    try:
-        return stages.load_state(settings.migrate_dir)
-    except StagesInvalid as error:
-        log.warning("last stages not usable", error=str(error))
-        return None
+    def _state(self) -> State:
+        digest = self._seen.digest if self._seen else ""
+        return State(self._generation, digest, os.getpid(), utc_now(), dict(self._in_force))

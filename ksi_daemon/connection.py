@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 
@@ -20,7 +20,9 @@ from ksi_daemon.framing import Framing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ksi_daemon.transport import Server
+    from ksi_daemon.relay import Relay
+    from ksi_daemon.router import Router
+    from ksi_daemon.settings import Settings
 
 log = structlog.get_logger("ksi.transport")
 
@@ -42,10 +44,29 @@ class Reply:
         self.task: asyncio.Task[None] | None = None
 
 
+class Host(Protocol):
+    """What a connection needs of the server that it belongs to."""
+
+    router: Router
+    settings: Settings
+    overlap: frozenset[str]
+    relay: Relay
+    stopping: bool
+
+    def joined(self, connection: Connection) -> None:
+        """A client has come."""
+
+    def left(self, connection: Connection) -> None:
+        """A client is gone and everything it sent is done."""
+
+    def answered(self, connection: Connection) -> None:
+        """Some requests were answered."""
+
+
 class Connection(asyncio.Protocol):
     """What asyncio calls, and what handlers see as `router.Client`."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._settings = server.settings
         self._loop = asyncio.get_running_loop()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ksi_daemon import wire
-from ksi_daemon.conductor import JOURNAL, utc_now
+from ksi_daemon.conductor import utc_now
 from ksi_daemon.linefile import private_directory, sync_to_disk, write_all
+from ksi_daemon.recorder import JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

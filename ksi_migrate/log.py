@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ksi_daemon.conductor import JOURNAL
+from ksi_daemon.recorder import JOURNAL
 from ksi_migrate import journal
 from ksi_migrate.exits import CommandError, Exit, Finding, document
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from ksi_daemon import settings, stages
-from ksi_daemon.conductor import JOURNAL, Conductor
+from ksi_daemon.conductor import Conductor
 from ksi_daemon.flags import Stage
 from ksi_daemon.messaging import aio
+from ksi_daemon.recorder import JOURNAL
 from ksi_daemon.registry import BUILT
 from ksi_daemon.site import Site
 from ksi_daemon.stages import Ceiling, Ceilings, InForce, State
