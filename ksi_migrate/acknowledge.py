@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ksi_daemon.flags import Stage
@@ -24,11 +24,12 @@ FRESH = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What each component still waits for, or why it was refused; in neither when it is in force."""
+    """What each component still waits for, why it was refused, or who overtook it; in none when in force."""
 
     situation: Situation
     waiting: Mapping[str, str]
     refused: Mapping[str, str]
+    overtaken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -59,22 +60,19 @@ def wait(
 def judge(seen: Situation, names: Sequence[str], stage: Stage, *, believe: bool) -> Outcome:
     """Sort the components by how far they are; refusals count only when they are to be believed."""
     refused: dict[str, str] = {}
+    overtaken: dict[str, str] = {}
     waiting: dict[str, str] = {}
+    final = believe and seen.answers and seen.current and stage != Stage.SYNC  # a way down is never refused
     for part in (seen.part(name) for name in names):
-        refusal = _refusal(part, seen, stage)
         pending = _pending(part, seen, stage)
-        if pending and refusal and believe:
+        refusal = part.refused or next(iter(seen.flags_errors), None)
+        if pending and final and refusal:
             refused[part.name] = refusal
+        elif pending and final and part.wanted != stage:
+            overtaken[part.name] = f"{part.name} was set to {part.wanted} by somebody else meanwhile"
         elif pending:
             waiting[part.name] = pending
-    return Outcome(seen, waiting, refused)
-
-
-def _refusal(part: Part, seen: Situation, stage: Stage) -> str | None:
-    """Why the daemon will not go there; a way down is never refused."""
-    if not seen.answers or not seen.current or stage == Stage.SYNC:
-        return None
-    return part.refused or (seen.flags_errors[0] if seen.flags_errors else None)
+    return Outcome(seen, waiting, refused, overtaken)
 
 
 def _pending(part: Part, seen: Situation, stage: Stage) -> str | None:

@@ -49,5 +49,6 @@ def nudge(settings: Settings, timeout: float = PATIENCE) -> bool:
 
 def _silent(settings: Settings, error: client.Unreachable) -> str:
     cause = error.__cause__
-    reason = (getattr(cause, "strerror", None) or str(cause)).lower()
+    strerror = getattr(cause, "strerror", None)
+    reason = strerror.lower() if strerror else str(cause)  # our own words may name paths and variables
     return f"the daemon does not answer on {settings.socket_path}: {reason}"

@@ -17,11 +17,13 @@ from ksi_daemon.errors import SocketUnusable
 from ksi_daemon.stages import StagesInvalid, load_ceilings, load_state
 from ksi_migrate import flags, journal, mounts
 from ksi_migrate.doctor import Check, bad, good
+from ksi_migrate.exits import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ksi_daemon.settings import Settings
+    from ksi_migrate.doctor import Level
 
 OLDEST_PYTHON = (3, 11)
 SPARE_FILES = 64
@@ -29,6 +31,10 @@ SPARE_FILES = 64
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 SHOWN = 3
 MOST_FILES = 10_000
+MIB = 1 << 20
+NO_SPACE = 1
+LITTLE_SPACE = 100
+"""MiB free below the root: less than this is a warning, less than `NO_SPACE` an error."""
 
 
 def python(_settings: Settings) -> Check:
@@ -181,6 +187,16 @@ def file_system(settings: Settings) -> Check:
     return Check("file system", kind not in mounts.REMOTE, "warning", found, hint)
 
 
+def disk_space(settings: Settings) -> Check:
+    """Room for the logs: on a full disk clients get `io_error`, and not even a rollback can be recorded."""
+    try:
+        free = shutil.disk_usage(settings.root).free // MIB
+    except OSError as error:
+        return bad("disk space", "error", told(error), f"make {settings.root} a directory that you own")
+    level: Level = "error" if free < NO_SPACE else "warning"
+    return Check("disk space", free >= LITTLE_SPACE, level, f"{free:,} MiB free", "free some space")
+
+
 def linux(_settings: Settings) -> Check:
     """What only Linux has: openat2, subreaper, sd_notify. Elsewhere the daemon does without them."""
     ok = sys.platform.startswith("linux")
@@ -203,6 +219,7 @@ LOOKS: tuple[Callable[[Settings], Check], ...] = (
     private_logs,
     open_files,
     file_system,
+    disk_space,
     linux,
 )
 """In the order in which they are shown."""

@@ -28,7 +28,7 @@ def components(
 ) -> tuple[str, ...]:
     """The chosen components in roadmap order, each once. Raises `WrongUsage` unless chosen in one way."""
     if bool(names) + (phase is not None) + everything != 1:
-        raise WrongUsage("say which components", "give their names, or --phase N, but not both")
+        raise WrongUsage("say which components, in one way", "names, or --phase N, or for a rollback --all")
     if everything:
         return NAMES
     return of_phase(phase) if phase is not None else some(names)

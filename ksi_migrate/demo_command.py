@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ksi_migrate.demo_scratch import SOURCE, environment
+from ksi_migrate.exits import Finding
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -23,8 +24,10 @@ PATIENCE_S = 180.0
 END_S = 5.0
 
 
-class StepFailed(Exception):
+class StepFailed(Finding):
     """A step of the demo did not do what it should; the message says which, and what came instead."""
+
+    code = "step_failed"
 
 
 async def ksi_migrate(root: Path, command: str, *args: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ksi_daemon.errors import SocketUnusable
 from ksi_daemon.flags import Stage
 from ksi_daemon.registry import AREAS
 from ksi_daemon.replace import replace_file
-from ksi_migrate.exits import Refused
+from ksi_migrate.exits import Finding, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,8 +35,10 @@ WRITING = tuple(area.name for area in AREAS if area.kind in ("append", "replace"
 LOG_TAIL = 5
 
 
-class DaemonFailed(Exception):
+class DaemonFailed(Finding):
     """The demo's daemon did not start; its log's last lines are in the message."""
+
+    code = "daemon_failed"
 
     def __init__(self, what: str, log: Path) -> None:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:] if log.exists() else []

@@ -8,8 +8,8 @@ from ksi_daemon.flags import FlagsInvalid, Stage
 from ksi_daemon.stages import StagesInvalid
 from ksi_migrate import acknowledge, ask, evidence, flagfile, gates, journal, situation
 from ksi_migrate.choose import WrongUsage
-from ksi_migrate.exits import CommandError, Exit, Inconclusive, NotAcknowledged
-from ksi_migrate.refusals import Declined, FlagsUnusable, FlipRefused, NotWritable, Reserved
+from ksi_migrate.exits import CommandError, Exit, Inconclusive, NotAcknowledged, told
+from ksi_migrate.refusals import Declined, FlagsUnusable, FlipRefused, NotWritable, Overtaken, Reserved
 from ksi_migrate.step import Step
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _write(settings: Settings, step: Step) -> None:
     except (FlagsInvalid, StagesInvalid) as error:
         raise FlagsUnusable(str(error), "ksi-migrate flags validate checks it") from error
     except OSError as error:
-        text = f"cannot write flags.yaml or the ceilings: {error}"
+        text = f"cannot write flags.yaml or the ceilings: {told(error)}"
         raise NotWritable(text, "ksi-migrate doctor checks the permissions") from error
     for part in step.parts():
         if part.ceiling is not None:
@@ -151,6 +151,8 @@ def _error(step: Step, outcome: Outcome) -> CommandError | None:
     if outcome.refused:
         text = f"the daemon refused: {'; '.join(outcome.refused.values())}"
         return FlipRefused(text, "mend the cause and enable it again")
+    if outcome.overtaken:
+        return Overtaken("; ".join(outcome.overtaken.values()), "ksi-migrate log shows who, and why")
     if outcome.waiting and outcome.situation.running:
         text = f"not acknowledged within {step.order.deadline:g} s: {'; '.join(outcome.waiting.values())}"
         return NotAcknowledged(text, "flags.yaml is changed; ksi-migrate status shows when it is in force")
@@ -160,8 +162,8 @@ def _error(step: Step, outcome: Outcome) -> CommandError | None:
 def _how(name: str, step: Step, outcome: Outcome) -> tuple[bool, str]:
     if name in outcome.refused:
         return False, f"refused: {outcome.refused[name]}"
-    if name in outcome.waiting:
-        return False, outcome.waiting[name]
+    if why := outcome.waiting.get(name) or outcome.overtaken.get(name):
+        return False, why
     return True, f"{step.order.to} is in force"
 
 
@@ -171,7 +173,7 @@ def _put_back(settings: Settings, step: Step, refused: Mapping[str, str]) -> Non
     try:
         flagfile.edit(settings.flags_path, settings.migrate_dir, back)
     except (FlagsInvalid, flagfile.LockHeld, OSError) as error:
-        step.notes.append(f"flags.yaml still says {step.order.to} for {', '.join(back)}: {error}")
+        step.notes.append(f"flags.yaml still says {step.order.to} for {', '.join(back)}: {told(error)}")
         return
     step.notes += [f"flags.yaml says {stage} for {name} again" for name, stage in back.items()]
     rows = [

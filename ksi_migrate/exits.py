@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -72,3 +73,13 @@ SCHEMA_VERSION = 1
 def document(command: str, *, ok: bool, **body: Any) -> dict[str, Any]:
     """The frame of every `--json` document."""
     return {"schema_version": SCHEMA_VERSION, "command": command, "ok": ok, **body}
+
+
+def told(error: Exception) -> str:
+    """An error in our own words; an `OSError` names the file that was meant, never our temp file."""
+    if not isinstance(error, OSError):
+        return str(error)
+    where = str(error.filename2 or error.filename or "")
+    if where.endswith(".tmp"):
+        where = os.path.dirname(where)
+    return ": ".join(part for part in ((error.strerror or str(error)).lower(), where) if part)

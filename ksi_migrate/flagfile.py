@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from ksi_daemon.errors import KsiError
 from ksi_daemon.flags import Component, Flags, FlagsInvalid, Stage, parse, read, set_scalars
+from ksi_daemon.flagtext import scan
+from ksi_daemon.linefile import sync_to_disk
 from ksi_daemon.registry import AREAS
 from ksi_daemon.replace import replace_file
 from ksi_daemon.stages import Ceiling, Ceilings, StagesInvalid, load_ceilings, load_state, save_ceilings
@@ -75,6 +77,40 @@ def edit(
     return Edit(before, after, changed)
 
 
+def overwrite(flags_path: Path, stages: Mapping[str, Stage], *, areas: Sequence[Component] = AREAS) -> None:
+    """Set the stages where no new file has room: in place, each word padded to the old one's length.
+
+    The last resort of a rollback, without lock and rename: each component is one write of a few bytes, and
+    the file is valid after each. Raises `FlagsInvalid`, also when a stage has more letters than the one it
+    replaces, and `OSError`.
+    """
+    data = read(flags_path)
+    text = data.decode()
+    found = scan(text, flags_path).scalars
+    edits = []
+    for name, stage in stages.items():
+        old = found["components", name]
+        word = f"{old.quote}{stage}{old.quote}".ljust(old.end - old.start)
+        if len(word) > old.end - old.start:
+            raise FlagsInvalid(flags_path, old.line, f"has no room for {stage}; edit it by hand")
+        edits.append((len(text[: old.start].encode()), word.encode()))
+    after = bytearray(data)
+    for offset, new in edits:
+        after[offset : offset + len(new)] = new
+    parse(bytes(after), areas=areas, path=flags_path)
+    _write_in_place(os.path.realpath(flags_path), edits)
+
+
+def _write_in_place(path: str, edits: Sequence[tuple[int, bytes]]) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for offset, data in edits:
+            os.pwrite(fd, data, offset)
+        sync_to_disk(fd)
+    finally:
+        os.close(fd)
+
+
 def set_ceiling(
     migrate_dir: Path,
     stages: Mapping[str, Stage],
@@ -125,7 +161,7 @@ def _salvaged(migrate_dir: Path, areas: Sequence[Component], error: StagesInvali
     except StagesInvalid:
         state = None  # without it every component is capped at sync, the side that is always there
     in_force = state.components if state else {}
-    reason = f"the ceilings were damaged: {error.reason}"
+    reason = f"the ceilings were damaged: the file {error.reason.partition(';')[0]}"
     return {
         area.name: Ceiling(
             in_force[area.name].stage if area.name in in_force else Stage.SYNC, reason, _who(), _now()

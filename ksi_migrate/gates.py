@@ -50,7 +50,10 @@ def files(seen: Situation) -> Gate:
 def same_file(settings: Settings, seen: Situation) -> Gate:
     """A running daemon reads the file that would be edited."""
     same = seen.flags_path == str(settings.flags_path)
-    why = "the daemon reads this file" if same else f"the daemon reads {seen.flags_path}"
+    if not seen.running:
+        why = "no daemon runs that could read another"
+    else:
+        why = "the daemon reads this file" if same else f"the daemon reads {seen.flags_path}"
     return Gate("same file", same, why, OtherFlags, "set KSI_FLAGS_PATH as the daemon has it")
 
 

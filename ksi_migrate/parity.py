@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from structlog.testing import capture_logs
 
 from ksi_daemon import registry
-from ksi_migrate.exits import Exit, Refused, document
+from ksi_migrate.exits import Exit, Refused, document, told
 from ksi_migrate.paritycheck import junit as junit_file
 from ksi_migrate.paritycheck.checks import CHECKS, outcomes
 from ksi_migrate.paritycheck.faults import Fault, prove
@@ -169,5 +169,5 @@ def _write_junit(path: Path, report: Report) -> None:
         junit_file.write(path, ((component.name, component.outcomes) for component in report.components))
     except OSError as error:
         raise Refused(
-            f"{path} could not be written: {error}", "give --junit a path that can be written"
+            f"{path} could not be written: {told(error)}", "give --junit a path that can be written"
         ) from error

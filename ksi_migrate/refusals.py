@@ -57,3 +57,9 @@ class FlipRefused(Refused):
     """The daemon tried and stayed on its old side."""
 
     code = "flip_refused"
+
+
+class Overtaken(Refused):
+    """Somebody else sent the component down, or edited flags.yaml, while `enable` waited; theirs stands."""
+
+    code = "overtaken"

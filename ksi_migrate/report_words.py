@@ -48,7 +48,10 @@ METHOD = (
     ),
     (
         "CPU and memory",
-        ("Processor time of the run, user and system together, and the most memory it held at once."),
+        (
+            "Processor time for 10,000 calls, user and system together, and the most memory that the run"
+            " held at once."
+        ),
     ),
     (
         DASH,

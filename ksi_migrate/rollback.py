@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ksi_daemon.errors import KsiError
 from ksi_daemon.flags import Stage
+from ksi_daemon.stages import StagesInvalid, load_ceilings
 from ksi_migrate import acknowledge, flagfile, journal, situation
 from ksi_migrate.changes import Change, ChangeReport
-from ksi_migrate.exits import CommandError, Finding, NotAcknowledged
+from ksi_migrate.choose import WrongUsage
+from ksi_migrate.exits import CommandError, Finding, NotAcknowledged, told
 from ksi_migrate.progress import QUIET
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ DEADLINE = 10.0
 """Seconds to wait until the daemon acknowledges; what is recorded holds whatever it does."""
 PATIENCE = 0.5
 """Seconds to wait for another ksi-migrate's edit, before a ceiling is set instead."""
+MENDED = (
+    "the ceilings are made anew: these components at sync, every other one at its last acknowledged stage;"
+    " ksi-migrate enable lifts them"
+)
 
 
 class NotRecorded(Finding):
@@ -48,9 +55,13 @@ def run(
     deadline: float = DEADLINE,
     progress: Progress = QUIET,
 ) -> ChangeReport:
-    """Send the components to sync, last one first. No gate, no question; twice is harmless."""
+    """Send the components to sync, last one first. No gate, no question; twice is harmless.
+
+    Raises `WrongUsage` where no daemon has ever been: that is another directory than was meant.
+    """
     last_first = tuple(reversed(names))
     seen = situation.look(settings, timeout=min(1.0, deadline))
+    _check_root(settings, seen)
     record = _record(settings, last_first, reason or "rollback")
     if not record.where:
         outcome = acknowledge.judge(seen, last_first, Stage.SYNC, believe=False)
@@ -60,24 +71,53 @@ def run(
     return _report(last_first, seen, record, notes, outcome)
 
 
+def _check_root(settings: Settings, seen: Situation) -> None:
+    """A slip in the directory must not look like a rollback that is done: it would leave the daemon alone."""
+    if not seen.running and not any(map(os.path.lexists, (settings.flags_path, settings.migrate_dir))):
+        text = f"{settings.root} is no daemon's root: it has neither flags.yaml nor var/migrate"
+        raise WrongUsage(text, "give the root with --root or KSI_HOME, or change to it; nothing was changed")
+
+
 def _record(settings: Settings, names: Sequence[str], reason: str) -> Record:
     """Write it into flags.yaml, or where that fails as ceilings."""
     down = dict.fromkeys(names, Stage.SYNC)
     try:
         flagfile.edit(settings.flags_path, settings.migrate_dir, down, patience=PATIENCE)
     except (KsiError, OSError) as error:
-        return _cap(settings, names, reason, f"flags.yaml not edited: {error}")
+        capped = _cap(settings, names, reason, f"flags.yaml not edited: {told(error)}")
+        return capped if capped.where else _overwrite(settings, names, capped.notes)
+    if damage := _damage(settings):
+        return Record("flags.yaml", _cap(settings, names, reason, damage).notes)
     return Record("flags.yaml")
 
 
+def _damage(settings: Settings) -> str:
+    """What is wrong with the ceilings: while they cannot be read nothing rises, so a rollback mends them."""
+    try:
+        load_ceilings(settings.migrate_dir)
+    except StagesInvalid as error:
+        return str(error)
+    return ""
+
+
 def _cap(settings: Settings, names: Sequence[str], reason: str, why: str) -> Record:
-    down = dict.fromkeys(names, Stage.SYNC)
+    down, damage = dict.fromkeys(names, Stage.SYNC), _damage(settings)
     whose, clean = journal.who(), journal.clean(reason)
     try:
         flagfile.set_ceiling(settings.migrate_dir, down, reason=clean, who=whose, patience=PATIENCE)
     except (KsiError, OSError) as error:
-        return Record("", (why, f"ceiling not set: {error}"))
-    return Record("a ceiling", (why, "a ceiling holds them at sync until ksi-migrate enable lifts it"))
+        return Record("", (why, f"ceiling not set: {told(error)}"))
+    done = MENDED if damage else "a ceiling holds them at sync until ksi-migrate enable lifts it"
+    return Record("a ceiling", (why, done))
+
+
+def _overwrite(settings: Settings, names: Sequence[str], why: tuple[str, ...]) -> Record:
+    """Where no file can be written anew, as on a full disk, `sync` still fits where `async` stands."""
+    try:
+        flagfile.overwrite(settings.flags_path, dict.fromkeys(names, Stage.SYNC))
+    except (KsiError, OSError) as error:
+        return Record("", (*why, f"flags.yaml not overwritten: {told(error)}"))
+    return Record("flags.yaml", (*why, "flags.yaml was overwritten in place"))
 
 
 def _entries(names: Sequence[str], seen: Situation, reason: str) -> list[dict[str, object]]:

@@ -28,6 +28,8 @@ COLOURS = {
     "error": "red",
     "warning": "yellow",
 }
+WHOLE = frozenset({"component", "desired", "in force", "acknowledged", "from", "to", "applied", "action"})
+"""Columns of single words, which a narrow terminal must not cut; the others are folded instead."""
 SHOWN = 5
 """Mismatches of one component before the rest is only counted; `--json` and `--junit` have them all."""
 
@@ -43,7 +45,9 @@ def word(value: object) -> Text:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
     """A plain table; None is a dash."""
-    made = Table(*heads, title=title or None, title_justify="left", box=None, pad_edge=False, show_edge=False)
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, show_edge=False)
+    for head in heads:
+        made.add_column(head, no_wrap=head.strip() in WHOLE, overflow="fold")
     for row in rows:
         made.add_row(*(word(value) for value in row))
     return made
@@ -56,17 +60,25 @@ def status(document: Document) -> Iterator[RenderableType]:
     if daemon["running"] and not daemon["answers"]:
         state += ", does not answer"
     yield word(f"daemon: {state}, generation {daemon['generation'] or 0}")
-    heads = ("component", "week", "desired", "in force", "acknowledged", "ceiling", "why", "since", "parity")
+    heads = ("component", "desired", "in force", "acknowledged", "why", "since", "parity")
     yield table(heads, map(_status_row, document["components"]))
     for problem in document["problems"]:
         yield Text.assemble(("! ", "bold red"), word(problem))
 
 
 def _status_row(row: Mapping[str, Any]) -> tuple[object, ...]:
-    keys = ("name", "phase", "desired", "effective", "acknowledged", "ceiling", "reason", "since")
-    last = row["last_parity"]
-    verdict = None if last is None else f"{'ok' if last['ok'] else 'differs'} {last['at']}"
-    return (*(row[key] for key in keys), verdict)
+    """What fits 80 columns: the plan has the week and when parity ran; a ceiling is part of the why."""
+    stages = (row["desired"], row["effective"], row["acknowledged"])
+    last, why = row["last_parity"], row["reason"]
+    if row["ceiling"] is not None and "ceiling" not in why:
+        why += f"; ceiling {row['ceiling']}"
+    verdict = None if last is None else "ok" if last["ok"] else "differs"
+    return (row["name"], *stages, why, when(row["since"]), verdict)
+
+
+def when(at: object) -> object:
+    """A time (UTC) in two words, so that a narrow column breaks it between date and time."""
+    return at.replace("T", " ", 1) if isinstance(at, str) else at
 
 
 def plan(document: Document) -> Iterator[RenderableType]:
@@ -138,8 +150,9 @@ def _mismatches(row: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def log(document: Document) -> Iterator[RenderableType]:
     """The journal, newest last."""
-    keys = ("at", "who", "action", "component", "from", "to", "why", "generation")
-    yield table(keys, (tuple(entry.get(key) for key in keys) for entry in document["entries"]))
+    keys = ("who", "action", "component", "from", "to", "why", "generation")
+    rows = document["entries"]
+    yield table(("at", *keys), ((when(row.get("at")), *(row.get(key) for key in keys)) for row in rows))
     if document["damaged"]:
         yield Text(f"{document['damaged']} damaged lines passed over in {document['path']}", style="yellow")
 

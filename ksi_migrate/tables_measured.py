@@ -22,7 +22,7 @@ SIDES = ("reference", "sync", "async")
 
 def bench(document: Document) -> Iterator[RenderableType]:
     """Every case's three columns, the ratios, and what went through the socket."""
-    heads = ("case", "side", "throughput", "p50", "p99", "stall p99", "stall max", "CPU s", "MiB")
+    heads = ("case", "side", "throughput", "p50", "p99", "stall p99", "stall max", "CPU s/10,000", "MiB")
     for row in document["components"]:
         rows = (_side(case, side) for case in row["cases"] for side in SIDES if case.get(side))
         yield table(heads, rows, title=row["name"])

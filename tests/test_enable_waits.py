@@ -74,17 +74,22 @@ def test_stale_refusal_is_not_believed_at_once():
     assert not judge(refused, ["messaging"], Stage.SYNC, believe=True).refused
 
 
+def rising(**change):
+    """A component whose flags say async, and which is not there yet."""
+    return part("messaging", desired=Stage.ASYNC, **change)
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
         (seen(part("messaging"), answers=False, running=False), "the daemon is not running"),
-        (seen(part("messaging", flipping={"waits_for": "2 calls"})), "messaging waits for 2 calls"),
+        (seen(rising(flipping={"waits_for": "2 calls"})), "messaging waits for 2 calls"),
         (seen(part("messaging", effective=Stage.ASYNC), current=False), "the daemon has not read the change"),
         (
-            seen(part("messaging", effective=Stage.ASYNC)),
+            seen(rising(effective=Stage.ASYNC)),
             "messaging is at async, but that is not recorded yet",
         ),
-        (seen(part("messaging")), "messaging is still at sync"),
+        (seen(rising()), "messaging is still at sync"),
     ],
 )
 def test_each_wait_says_what_for(found, said):

@@ -249,3 +249,25 @@ def test_rollback_over_damaged_ceilings_lifts_nothing(migrate, state):
     assert found["messaging"].reason == "slow"
     assert "the ceilings were damaged" in found["completion"].reason
     assert isinstance(found["completion"], Ceiling)
+
+
+@pytest.mark.parametrize("word", ["async", '"async"', "'async'"])
+def test_overwriting_keeps_every_other_byte(tmp_path, word):
+    """A shorter stage is padded with blanks where the longer one stood; nothing else moves."""
+    path = tmp_path / "flags.yaml"
+    before = VALID.replace(b"messaging: async", f"messaging: {word}  # é".encode())
+    path.write_bytes(before)
+    flagfile.overwrite(path, {"messaging": Stage.SYNC, "completion": Stage.SYNC}, areas=AREAS)
+
+    wanted = word.replace("async", "sync").ljust(len(word)).encode()
+    assert path.read_bytes() == before.replace(word.encode(), wanted)
+
+
+def test_overwriting_with_a_longer_stage_is_refused(tmp_path):
+    """What does not fit is not written."""
+    path = tmp_path / "flags.yaml"
+    path.write_bytes(VALID)
+    with pytest.raises(FlagsInvalid, match="has no room for async"):
+        flagfile.overwrite(path, {"completion": Stage.ASYNC}, areas=AREAS)
+
+    assert path.read_bytes() == VALID

@@ -6,11 +6,12 @@ import signal
 import pytest
 
 from ksi_daemon import settings
-from ksi_daemon.flags import Stage
+from ksi_daemon.flags import Stage, parse
 from ksi_daemon.stages import load_ceilings
 from ksi_migrate import flagfile, journal, rollback
 from ksi_migrate.exits import Exit
 from tests.daemon import running, write_flags
+from tests.faults import fill, small_disk
 from tests.operate import migrate, migrate_apart
 
 
@@ -95,8 +96,9 @@ def test_rollback_does_not_wait_for_a_lock(root):
 
 
 def test_rollback_that_can_be_written_nowhere_is_a_finding(root):
-    """With no directory to write to it is exit 1, told in one line, and the reason stands in it."""
+    """With nothing to write to it is exit 1, told in one line, and the reason stands in it."""
     (root / "var").write_text("in the way")
+    (root / "flags.yaml").write_text("broken")
     ended = migrate("rollback", "messaging", "--root", root)
 
     assert ended.code == 1
@@ -134,7 +136,7 @@ def test_rollback_of_what_is_down_already_is_nothing(tmp_path):
 
 def test_rollback_survives_bytes_that_are_no_text(root):
     """A reason that is no UTF-8 is written with replacements, into ceilings and journal."""
-    (root / "flags.yaml").unlink()
+    (root / "flags.yaml").write_text("broken")
     report = rollback.run(settings.load(root), ["messaging"], reason="caf\udce9")
 
     assert report.exit_code == Exit.DONE
@@ -149,3 +151,20 @@ def test_rollback_goes_on_without_a_journal(root):
     assert report.exit_code == Exit.DONE
     assert report.notes[0].startswith("not in the journal")
     assert report.changes[0].after == Stage.SYNC
+
+
+def test_rollback_on_a_full_disk_overwrites_in_place(tmp_path):
+    """Where no file can be written anew, `sync` goes where `async` stood, and is in force."""
+    with small_disk(tmp_path) as disk:
+        write_flags(disk, messaging="async", completion="async")
+        size = (disk / "flags.yaml").stat().st_size
+        with running(disk):
+            filler = fill(disk)
+            ended = migrate("rollback", "messaging", "--json", "--root", disk)
+            filler.unlink()
+
+        after = parse((disk / "flags.yaml").read_bytes())
+        assert (ended.code, ended.document["applied"]) == (0, True)
+        assert any("overwritten in place" in note for note in ended.document["notes"])
+        assert (disk / "flags.yaml").stat().st_size == size
+        assert (after.components["messaging"], after.components["completion"]) == ("sync", "async")

@@ -174,7 +174,7 @@ def test_one_who_speaks_no_json_is_no_daemon(root):
         nudged = ask.nudge(settings.load(root), 2.0)
 
     assert (heard.status, heard.running, nudged) == (None, False, False)
-    assert "speaks no json" in heard.why
+    assert "speaks no JSON" in heard.why
 
 
 def test_daemon_that_is_full_is_running(root):
