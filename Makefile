@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 LOG   := build/pytest.log
 
 # Both ends of every branch are covered here, not only 95 %: the async sides, the switch and the I/O tools they share.
-WHOLE := ksi_daemon/*/aio.py,ksi_daemon/switch.py,ksi_daemon/groupcommit.py,ksi_daemon/lane.py,ksi_daemon/linefile.py
+WHOLE := ksi_daemon/*/aio.py,ksi_daemon/switch.py,ksi_daemon/groupcommit.py,ksi_daemon/lane.py,ksi_daemon/linefile.py,ksi_daemon/linesplitter.py,ksi_daemon/replace.py
 
 .PHONY: help demo test lint format parity bench soak clean
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,8 @@ def soaking() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the hypothesis profile that the environment asks for, and the plugin that judges skips."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.load_profile("soak" if soaking() else "ci" if skips.is_on(os.environ.get("CI")) else "default")
     config.pluginmanager.register(skips, skips.__name__)
 

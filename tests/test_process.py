@@ -254,7 +254,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Brief]]:
         raise SystemExit(code)
 
     monkeypatch.setattr(process, "Daemon", Brief)
-    monkeypatch.setattr(process, "_calm_collector", lambda: None)
+    monkeypatch.setattr(process, "calm_collector", lambda: None)
     monkeypatch.setattr("ksi_daemon.process.os._exit", leave)
     yield Brief
     structlog.reset_defaults()

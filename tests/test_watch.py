@@ -312,6 +312,7 @@ async def test_an_unexpected_error_is_raised(place, monkeypatch):
 
 async def test_close_ends_the_iteration(place):
     """After close, which may come twice, the iteration is over and no thread of the watch is left."""
+    before = set(threading.enumerate())
     watch = FlagsWatch(place / "flags.yaml", place / "var/migrate", areas=AREAS)
     await soon(watch)
     waiting = asyncio.create_task(anext(watch))
@@ -324,7 +325,8 @@ async def test_close_ends_the_iteration(place):
         await waiting
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ksi-watch")]
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left if thread.name.startswith("ksi-watch")]
 
 
 async def test_events_that_cannot_be_had(place):
