@@ -100,8 +100,8 @@ async def test_a_dead_child_is_named() -> None:
 
 async def test_a_stuck_child_is_named_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process that does not answer in time is refused for good: its answer would come too late."""
-    monkeypatch.setattr(idle, "ANSWER_S", 0.2)
     async with idle_heartbeat() as child:
+        monkeypatch.setattr(idle, "ANSWER_S", 0.2)  # from here on: the start may take longer
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(IdleLost, match=r"did not answer within 0\.2 s"):
             await child.read()
@@ -113,8 +113,8 @@ async def test_a_stuck_child_is_named_and_killed(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process does not see the end of its stdin; closing waits for it, then kills and reaps it."""
-    monkeypatch.setattr(idle, "ANSWER_S", 0.2)
     async with idle_heartbeat() as child:
+        monkeypatch.setattr(idle, "ANSWER_S", 0.2)  # from here on: the start may take longer
         os.kill(child.pid, signal.SIGSTOP)
 
     assert gone(child.pid)
