@@ -32,6 +32,9 @@ log = structlog.get_logger("ksi.daemon")
 LAST_LINES = 0.5
 """Seconds in which clients may read their last lines."""
 
+LAST_REPLIES = 0.1
+"""Seconds for the replies of those whose write was given up."""
+
 TORN_NOTHING = 1.0
 """Seconds that a second signal leaves for the write that is under way."""
 
@@ -129,16 +132,18 @@ class Daemon:
         for service in self._services:
             await service.stop()
         done, late = await asyncio.wait(self._closing(), timeout=limit * 0.4)
-        await self._conductor.stop()
+        recorded = await self._conductor.stop()
         for task in late:
-            task.cancel()
+            task.cancel()  # and so whoever waits for a dead disk is told
+        if late:
+            await self._server.drain(LAST_REPLIES)
         services = [area.name for area in BUILT]
         reason = "daemon_shutdown_complete"
         self._server.broadcast(_farewell("system:shutdown_complete", reason=reason, services=services))
         await self._server.close(LAST_LINES)
         flushed = not late and all(task.exception() is None for task in done)
-        log.info("stopped", answered=answered, flushed=flushed)
-        return answered and flushed
+        log.info("stopped", answered=answered, flushed=flushed, recorded=recorded)
+        return answered and flushed and recorded
 
     def _closing(self) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(switch.close()) for switch in self._switches.values()]

@@ -7,6 +7,7 @@ as overlapping are taken up while earlier overlapping ones are still being writt
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import structlog
 
 from ksi_daemon import wire
-from ksi_daemon.errors import InvalidRequest, KsiError, ShuttingDown
+from ksi_daemon.errors import CutOff, InvalidRequest, KsiError, ShuttingDown
 from ksi_daemon.framing import Framing
+from ksi_daemon.lane import CancelledTooLate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +38,11 @@ HIGH_WATER = 256 * 1024
 class Reply:
     """The place of one request in its connection's order of replies."""
 
-    __slots__ = ("accepted", "frame", "task")
+    __slots__ = ("accepted", "frame", "size", "task")
 
-    def __init__(self, *, accepted: bool, frame: bytes | None = None) -> None:
+    def __init__(self, *, accepted: bool, frame: bytes | None = None, size: int = 0) -> None:
         self.accepted = accepted
+        self.size = size
         self.frame = frame
         self.task: asyncio.Task[None] | None = None
 
@@ -74,12 +77,15 @@ class Connection(asyncio.Protocol):
         self._pending: deque[bytes | KsiError] = deque()
         self._pending_bytes = 0
         self._next: dict[str, Any] | None = None
+        self._next_size = 0
+        self._begun_bytes = 0
         self._replies: deque[Reply] = deque()
         self._alone = False
         self._pumping = False
         self._flushing = False
         self._reading = True
         self._ended = False
+        self._lost = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._calls: list[Callable[[], None]] = []
@@ -98,7 +104,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """The client is gone; what it had sent whole is still done."""
-        self._ended = True
+        self._ended = self._lost = True
         self._writable.set()
         for call in self._calls:
             call()
@@ -176,9 +182,13 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
+    def hurry(self) -> None:
+        """The stop has begun: take up what was accepted, whether or not the client reads."""
+        self._pump()
+
     def tasks(self) -> list[asyncio.Task[None]]:
-        """The requests under way."""
-        return [reply.task for reply in self._replies if reply.task is not None]
+        """The requests under way; one that has not run yet would end without a reply if it were cancelled."""
+        return [reply.task for reply in self._replies if reply.task is not None and _has_run(reply.task)]
 
     def too_slow(self, now: float) -> bool:
         """Whether a line was begun over `request_timeout` seconds ago, and we were reading."""
@@ -213,7 +223,8 @@ class Connection(asyncio.Protocol):
         self._throttle()
         if self._ended and not self._replies and not self._pending and self._next is None:
             self._transport.close()
-            self._server.left(self)
+            if self._lost:  # before that a client that does not read still holds its descriptor
+                self._server.left(self)
 
     def _pump_soon(self) -> None:
         if not self._pumping:
@@ -236,6 +247,7 @@ class Connection(asyncio.Protocol):
             if not isinstance(line, bytes):
                 raise line
             self._pending_bytes -= len(line)
+            self._next_size = len(line)
             self._next = wire.decode_request(line)
         except KsiError as error:
             self._replies.append(Reply(accepted=accepted, frame=wire.framing_error(error)))
@@ -244,12 +256,11 @@ class Connection(asyncio.Protocol):
     def _take_up(self, request: dict[str, Any]) -> bool:
         """Begin a request, unless it has to wait: for its turn, for room, for the client to read."""
         overlaps = request["event"] in self._server.overlap if type(request["event"]) is str else False
-        if self._alone or not self._writable.is_set() or len(self._replies) >= self._settings.max_in_flight:
-            return False
-        if not overlaps and self._replies:
+        if self._alone or self._is_full() or (self._replies and not overlaps):
             return False
         self._next = None
-        reply = Reply(accepted=True)
+        reply = Reply(accepted=True, size=self._next_size)
+        self._begun_bytes += reply.size
         self._replies.append(reply)
         if overlaps:
             self._server.relay.start(self._answer(request), partial(self._done, reply))
@@ -257,6 +268,13 @@ class Connection(asyncio.Protocol):
             self._alone = True
             reply.task = self._loop.create_task(self._serve(reply, request))
         return True
+
+    def _is_full(self) -> bool:
+        """Whether the client reads too little (a stop does not care), or enough is under way."""
+        settings = self._settings
+        if not self._writable.is_set() and not self._server.stopping:
+            return True
+        return len(self._replies) >= settings.max_in_flight or self._begun_bytes > settings.max_line_bytes
 
     def _done(self, reply: Reply, frame: bytes) -> None:
         reply.frame = frame
@@ -266,10 +284,10 @@ class Connection(asyncio.Protocol):
         """Answer a request that has its connection to itself."""
         try:
             reply.frame = await self._answer(request)
-        except asyncio.CancelledError:
-            now = self._loop.time()
+        except asyncio.CancelledError as end:
+            error = CutOff() if isinstance(end, CancelledTooLate) else ShuttingDown()
             correlation_id = request.get("correlation_id")
-            reply.frame = wire.request_error(request["event"], ShuttingDown(), correlation_id, now)
+            reply.frame = wire.request_error(request["event"], error, correlation_id, self._loop.time())
             raise
         finally:
             self._flush()
@@ -296,7 +314,9 @@ class Connection(asyncio.Protocol):
         replies = self._replies
         frames = []
         while replies and (frame := replies[0].frame) is not None:
-            self.accepted -= replies.popleft().accepted
+            done = replies.popleft()
+            self.accepted -= done.accepted
+            self._begun_bytes -= done.size
             frames.append(frame)
         if not replies:
             self._alone = False
@@ -305,6 +325,10 @@ class Connection(asyncio.Protocol):
             self._server.answered(self)
         if self._pending or self._next is not None or self._ended:
             self._pump()
+
+
+def _has_run(task: asyncio.Task[None]) -> bool:
+    return inspect.getcoroutinestate(cast("Any", task.get_coro())) != inspect.CORO_CREATED
 
 
 def _not_a_request(event: object, data: object) -> InvalidRequest:

@@ -97,6 +97,15 @@ class ShuttingDown(KsiError):
         super().__init__("daemon is shutting down")
 
 
+class CutOff(KsiError):
+    """The stop ended a request whose write had begun: it may have been done, but is not in memory."""
+
+    code = "outcome_unknown"
+
+    def __init__(self) -> None:
+        super().__init__("the daemon stopped before this request was done; its outcome is not known")
+
+
 class MissingParameter(KsiError):
     """A required parameter is absent or empty; the text is the original daemon's."""
 

@@ -109,6 +109,9 @@ class GroupCommit:
         try:
             async with asyncio.timeout(timeout):
                 await self.flush()
+        except asyncio.CancelledError:  # by a stop that has no time left
+            self._give_up(self._loop.time() - self._since)
+            raise
         except TimeoutError:
             self._give_up(self._loop.time() - self._since)
             timeout = 0.0

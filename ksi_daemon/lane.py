@@ -94,6 +94,10 @@ class LaneExecutor(Executor):
         return outcome
 
 
+class CancelledTooLate(asyncio.CancelledError):
+    """The task was cancelled while a call that had begun went on to its end: it may well have succeeded."""
+
+
 class Hop(Generic[T]):
     """One outcome that many callers may wait for, and that no cancelled caller can take from the others.
 
@@ -146,7 +150,7 @@ class Hop(Generic[T]):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([self.waiter])
         if task is not None and task.cancelling():
-            raise asyncio.CancelledError
+            raise CancelledTooLate
         if self._error is not None:
             raise self._error
         return cast("T", self._result)

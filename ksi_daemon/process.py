@@ -16,6 +16,7 @@ from ksi_daemon import logs, transport
 from ksi_daemon.app import Daemon
 from ksi_daemon.errors import DaemonRunning
 from ksi_daemon.linefile import private_directory
+from ksi_daemon.replace import replace_file
 
 if TYPE_CHECKING:
     import socket
@@ -44,7 +45,7 @@ def run(settings: Settings) -> int:
             writer = logs.configure(settings)
             with _pid_file(settings.daemon_pid_file), _unlinked(settings.socket_path):
                 calm_collector()
-                clean = asyncio.run(_serve(settings, bound))
+                clean = _run(settings, bound)
             writer.close()
     finally:
         os.umask(umask)
@@ -58,6 +59,21 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+def _run(settings: Settings, bound: socket.socket) -> bool:
+    """As `asyncio.run`, but what still waits for a dead disk at an unclean end is not waited for."""
+    runner = asyncio.Runner()
+    try:
+        clean = runner.run(_serve(settings, bound))
+    except BaseException:
+        runner.close()
+        raise
+    if clean:
+        runner.close()
+    else:
+        runner.get_loop().close()
+    return clean
 
 
 async def _serve(settings: Settings, bound: socket.socket) -> bool:
@@ -118,10 +134,7 @@ def _pid_in(fd: int) -> int:
 def _pid_file(path: Path) -> Iterator[None]:
     """`PID` and a newline, as the original's tools read it; a stale one is replaced whole."""
     private_directory(path.parent)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(f"{os.getpid()}\n")
-    temporary.chmod(0o600)
-    temporary.replace(path)
+    replace_file(path, f"{os.getpid()}\n".encode())
     try:
         yield
     finally:
@@ -130,7 +143,18 @@ def _pid_file(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unlinked(path: Path) -> Iterator[None]:
+    """Remove our socket at the end, and only ours: another root's daemon may have put its own there."""
+    ours = _identity(path)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _identity(path) == ours:
+            path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -84,10 +84,23 @@ def load(root: Path | str | None = None) -> Settings:
 
     `.env` in the root is read too; the environment wins. Raises `SettingInvalid`.
     """
-    place = Path(root or os.environ.get("KSI_HOME") or ".").expanduser().absolute()
+    place = _place(str(root or os.environ.get("KSI_HOME") or "."))
     try:
         return Settings(root=place, _env_file=place / ".env")  # type: ignore[call-arg]  # pydantic-settings adds it
+    except UnicodeDecodeError as error:
+        raise SettingInvalid(".env", f"{place / '.env'}", f"a file in UTF-8: {error.reason}") from None
     except ValidationError as error:
         first = error.errors()[0]
         name = "KSI_" + "_".join(str(part) for part in first["loc"]).upper()
         raise SettingInvalid(name, str(first.get("input")), first["msg"]) from None
+
+
+def _place(root: str) -> Path:
+    """An absolute path that JSON can name: replies, journal and errors all tell paths."""
+    try:
+        place = Path(root).expanduser().absolute()
+        str(place).encode()
+    except (RuntimeError, UnicodeEncodeError):
+        wanted = "the path of a directory, in UTF-8, whose ~user exists"
+        raise SettingInvalid("KSI_HOME or --root", root, wanted) from None
+    return place

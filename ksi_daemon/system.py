@@ -14,6 +14,9 @@ from ksi_daemon.router import Client, Data, Event, Param, Router, obj, text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LONGEST_PATTERN = 200
+"""Characters that a pattern of `system:discover` may have: compiling a MiB takes the loop for minutes."""
+
 _PRIORITY = 50
 """The original's normal priority; here handlers of one event simply begin in registration order."""
 
@@ -80,7 +83,12 @@ class System:
         }
 
     async def discover(self, data: Data, _client: Client | None) -> dict[str, Any]:
-        """Events in registration order; the first handler of an event describes it."""
+        """Events in registration order; the first handler of an event describes it.
+
+        Raises `InvalidParameter` for a pattern over 200 characters.
+        """
+        if len(str(data.get("event"))) > LONGEST_PATTERN:
+            raise InvalidParameter("event", f"at most {LONGEST_PATTERN} characters", data["event"])
         found: dict[str, dict[str, Any]] = {}
         for event in self._router.events():
             if event.name not in found and _wanted(event, data):

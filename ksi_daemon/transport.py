@@ -32,6 +32,9 @@ PATH_LIMIT = 107 if sys.platform.startswith("linux") else 103
 
 BACKLOG = 1024
 
+_LEAVE_THE_SOCKET: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""From 3.13 on asyncio removes the path when it stops listening; it stays until the process has ended."""
+
 CUT_OFF = 0.3
 """Seconds in which requests that were cancelled by the stop are answered."""
 
@@ -105,7 +108,9 @@ class Server:
     async def listen(self, bound: socket.socket) -> None:
         """Begin to accept clients on a bound socket."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(lambda: Connection(self), sock=bound, backlog=BACKLOG)
+        self._listener = await loop.create_unix_server(
+            lambda: Connection(self), sock=bound, backlog=BACKLOG, **_LEAVE_THE_SOCKET
+        )
         self._sweeper = loop.create_task(self._sweep())
 
     def broadcast(self, frame: bytes) -> None:
@@ -125,6 +130,8 @@ class Server:
         self.stopping = True
         if self._listener is not None:
             self._listener.close()
+        for connection in list(self._connections):
+            connection.hurry()
         if await self._all_answered(timeout):
             return True
         tasks = [task for connection in self._connections for task in connection.tasks()]

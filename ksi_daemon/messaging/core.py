@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from ksi_daemon.settings import Settings
 
+COUNTED = 1000
+"""Agents whose lost messages are counted; the one whose last loss is longest ago is forgotten."""
+
 ENVELOPE = ("id", "type", "from", "timestamp")
 """The keys that the daemon alone fills."""
 
@@ -51,6 +54,7 @@ class OfflineQueues:
         self._bytes = 0
         self._queues: dict[str, deque[bytes]] = {}
         self.dropped: dict[str, int] = {}
+        """How many messages an agent has lost, of the last `COUNTED` agents that lost any."""
 
     def __contains__(self, agent: str) -> bool:
         return agent in self._queues
@@ -90,4 +94,6 @@ class OfflineQueues:
 
     def _drop(self, agent: str) -> None:
         self.take(agent)
-        self.dropped[agent] = self.dropped.get(agent, 0) + 1
+        self.dropped[agent] = self.dropped.pop(agent, 0) + 1
+        if len(self.dropped) > COUNTED:
+            del self.dropped[next(iter(self.dropped))]

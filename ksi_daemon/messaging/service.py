@@ -41,6 +41,7 @@ class MessageBus:
         self._log = log
         self._clock = site.clock
         self._connections: dict[str, Client] = {}
+        self._clients: set[int] = set()
         self._capabilities: dict[str, list[str]] = {}
         self._subscriptions: dict[str, dict[str, None]] = {}
         self._remembered: dict[str, dict[str, None]] = {}
@@ -150,7 +151,9 @@ class MessageBus:
         if client is not None:
             self._connections[agent] = client
             self._capabilities[agent] = able
-            client.on_close(lambda: self._gone(agent, client))
+            if id(client) not in self._clients:  # once each, however often its agents connect
+                self._clients.add(id(client))
+                client.on_close(lambda: self._gone(client))
             self._flush(agent, client)
         return {"status": "connected", "agent_id": agent}
 
@@ -236,8 +239,9 @@ class MessageBus:
             self._offline.take(agent)
         self._flushing.pop(agent, None)
 
-    def _gone(self, agent: str, client: Client) -> None:
-        if self._connections.get(agent) is client:
+    def _gone(self, client: Client) -> None:
+        self._clients.discard(id(client))
+        for agent in [agent for agent, its in self._connections.items() if its is client]:
             self._drop(agent)
 
     def _drop(self, agent: str) -> None:
