@@ -164,8 +164,9 @@ async def test_blocking_calls_trip(name: str, path: Path) -> None:
 
     assert expected in guard.names
     assert expected in str(caught.value)
-    assert f"{__file__}:" in str(caught.value)
-    assert "in test_blocking_calls_trip: act(path)" in str(caught.value)
+    if name != "CPU in C":  # no other thread runs meanwhile: its stack may be one of just afterwards
+        assert f"{__file__}:" in str(caught.value)
+        assert "in test_blocking_calls_trip: act(path)" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(set(TRIPS) - {"CPU in C"}))
