@@ -132,7 +132,7 @@ class Daemon:
         for service in self._services:
             await service.stop()
         done, late = await asyncio.wait(self._closing(), timeout=limit * 0.4)
-        recorded = await self._conductor.stop()
+        await self._conductor.stop()
         for task in late:
             task.cancel()  # and so whoever waits for a dead disk is told
         if late:
@@ -142,8 +142,8 @@ class Daemon:
         self._server.broadcast(_farewell("system:shutdown_complete", reason=reason, services=services))
         await self._server.close(LAST_LINES)
         flushed = not late and all(task.exception() is None for task in done)
-        log.info("stopped", answered=answered, flushed=flushed, recorded=recorded)
-        return answered and flushed and recorded
+        log.info("stopped", answered=answered, flushed=flushed)
+        return answered and flushed
 
     def _closing(self) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(switch.close()) for switch in self._switches.values()]

@@ -76,15 +76,15 @@ class Conductor:
         self._recorder.record(self._state)
         self._watching = asyncio.create_task(self._watch_on())
 
-    async def stop(self) -> bool:
-        """End watching and following; True when what was recorded is on the disk, False when that hangs."""
+    async def stop(self) -> None:
+        """End watching and following; what was recorded is on the disk."""
         await self._watch.close()
         tasks = [task for task in (self._watching, *self._followers.values()) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        return await self._recorder.close()
+        await self._recorder.close()
 
     async def status(self, _data: Data, _client: Client | None) -> dict[str, Any]:
         """Desired, effective and acknowledged stage of each component; shapes in docs/commands.md."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ksi.daemon")
 
+LEFT_OVER = 0.5
+"""Seconds that what still runs at the end has to notice that it is cancelled."""
+
 UNFINISHED = 1
 """Exit code when something accepted could not be answered or written before the end."""
 
@@ -78,9 +81,18 @@ def _run(settings: Settings, bound: socket.socket) -> bool:
 
 async def _serve(settings: Settings, bound: socket.socket) -> bool:
     try:
-        return await Daemon(settings).serve(bound)
+        clean = await Daemon(settings).serve(bound)
     finally:
         bound.close()
+    return await _nothing_left() and clean
+
+
+async def _nothing_left() -> bool:
+    """End what still runs, such as a recording of the stages; False when it hangs in a dead disk."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return not left or not (await asyncio.wait(left, timeout=LEFT_OVER))[1]
 
 
 def holder(settings: Settings) -> int | None:

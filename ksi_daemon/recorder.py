@@ -75,14 +75,14 @@ class Recorder:
         if self._idle():
             self._recording = asyncio.create_task(self._record())
 
-    async def close(self) -> bool:
-        """Wait for the recording under way, then let go of journal and lane; False when the disk hangs."""
+    async def close(self) -> None:
+        """Wait for the recording under way, then let go of journal and lane."""
         self._closed = True
         self._wake.set()
         if self._recording is not None:
             await asyncio.wait([self._recording], timeout=CLOSE)
         self._lane.submit(self._journal.close, lambda _result, _error: None)
-        return await self._lane.close(CLOSE / 2)
+        await self._lane.close(CLOSE / 2)
 
     def _idle(self) -> bool:
         return self._recording is None or self._recording.done()

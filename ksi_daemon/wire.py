@@ -15,8 +15,6 @@ _ONLY_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byt
 _LONG_NUMBER = b"0" * 19
 """Only such a run of digits can hold an integer beyond 64 bits, which orjson would round to a float."""
 
-_DIGITS = len(str(-(2**63)))
-
 _OPTIONS = orjson.OPT_APPEND_NEWLINE
 
 
@@ -109,15 +107,13 @@ def _check_echo(request: dict[str, Any]) -> None:
 
 
 def _check_integers(line: bytes) -> None:
+    """Read again with integers of any size, and see whether they can be written: 10 ms for a MiB."""
     try:
-        json.loads(line, parse_int=_integer)
+        orjson.dumps(json.loads(line))
     except RecursionError:
         raise InvalidJson("nested too deeply") from None
+    except orjson.JSONEncodeError as error:
+        beyond = "64-bit" in str(error)
+        raise InvalidJson("integer beyond 64 bits" if beyond else "nested too deeply") from None
     except ValueError as error:
         raise InvalidJson(str(error)) from None
-
-
-def _integer(text: str) -> int:
-    if len(text) > _DIGITS or not -(2**63) <= int(text) < 2**64:
-        raise ValueError("integer beyond 64 bits")
-    return 0

@@ -300,3 +300,29 @@ def test_a_root_that_cannot_be_named_is_refused(root: str) -> None:
     """An unknown user's home has no path, and JSON cannot tell a path that is no UTF-8."""
     with pytest.raises(SettingInvalid, match="KSI_HOME"):
         settings.load(root)
+
+
+def test_a_socket_that_is_gone_already_is_no_fault_at_the_end(tmp_path: Path) -> None:
+    """Somebody removed it, or its directory, while we ran."""
+    path = tmp_path / "run" / "daemon.sock"
+
+    with transport.bind(path), process._unlinked(path):
+        path.unlink()
+
+    assert not path.exists()
+
+
+def test_a_fault_in_the_daemon_is_raised_and_leaves_the_root_free(tmp_path: Path, monkeypatch) -> None:
+    """The loop is closed, socket, PID file and lock are let go."""
+
+    async def fail(_self: object, _bound: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ksi_daemon.process.Daemon.serve", fail)
+    found = settings.load(tmp_path)
+
+    with pytest.raises(ZeroDivisionError):
+        process.run(found)
+
+    assert (found.socket_path.exists(), found.daemon_pid_file.exists()) == (False, False)
+    assert process.holder(found) is None

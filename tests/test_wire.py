@@ -224,3 +224,10 @@ def test_what_json_cannot_say_is_unserialisable(value: object) -> None:
 def test_not_a_number_becomes_null() -> None:
     """A NaN of a handler's own is null on the wire: no client reads NaN."""
     assert wire.encode([math.nan, math.inf]) == b"[null,null]\n"
+
+
+def test_a_deep_document_with_a_long_number_is_refused() -> None:
+    """Its integers cannot be checked by writing them again, so nothing is guessed."""
+    line = b"[" * 300 + b"1234567890123456789" + b"]" * 300
+    with pytest.raises(InvalidJson, match="nested too deeply"):
+        wire.decode(line)
