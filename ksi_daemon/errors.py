@@ -19,7 +19,7 @@ CODES: dict[str, str] = {
     "unserialisable": "the value cannot be written as JSON",
     "handler_failed": "the handler raised an unexpected exception",
     "io_error": "the operating system refused; see errno. Nothing was changed, on disk or in memory",
-    "outcome_unknown": "the operating system refused and the change could not be taken back",
+    "outcome_unknown": "the change may have been made: it could not be taken back, or the stop came first",
     "component_busy": "the component is changing sides or its disk is stuck, and the wait was over its limit",
     "component_closed": "the component is closed",
     "flags_invalid": "flags.yaml was refused as a whole; the last good flags stay in force",

@@ -1,7 +1,8 @@
 """The bus itself: who is connected, who subscribed, and what a published message sets going.
 
 Memory follows the log: a message enters the history and is delivered in the same step in which its write is
-known to have succeeded, in the order of the writes. So a failed publish leaves nothing to undo.
+known to have succeeded, one connection's messages in the order of the writes. So a failed publish leaves
+nothing to undo.
 """
 
 from __future__ import annotations
