@@ -12,6 +12,7 @@ import structlog
 from ksi_daemon import notify
 from ksi_daemon.conductor import Conductor
 from ksi_daemon.heartbeat import Heartbeat
+from ksi_daemon.hub import Hub
 from ksi_daemon.linefile import private_directory
 from ksi_daemon.registry import BUILT
 from ksi_daemon.router import Client, Data, Event, Router
@@ -46,17 +47,18 @@ class Daemon:
         self._settings = settings
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
-        self._sites = {area.name: Site(area.name, settings) for area in BUILT}
+        self._router = Router(settings.error_verbosity)
+        overlap: frozenset[str] = frozenset().union(*(area.overlap for area in BUILT))
+        self._server = Server(self._router, settings, overlap)
+        hub = Hub(self._router, self._server.broadcast)
+        self._sites = {area.name: Site(area.name, settings, hub=hub) for area in BUILT}
         self._switches = {area.name: Switch(area, self._sites[area.name]) for area in BUILT}
         self._services: list[Service] = [
             area.service(self._switches[area.name], self._sites[area.name]) for area in BUILT
         ]
-        self._router = Router(settings.error_verbosity)
         private_directory(settings.migrate_dir)  # what does not exist yet cannot be watched
         self._watch = FlagsWatch(settings.flags_path, settings.migrate_dir, events=settings.file_events)
         self._conductor = Conductor(self._switches, self._sites, self._watch, settings)
-        overlap: frozenset[str] = frozenset().union(*(area.overlap for area in BUILT))
-        self._server = Server(self._router, settings, overlap)
         self._heartbeat = Heartbeat()
 
     async def serve(self, bound: socket.socket) -> bool:
@@ -126,10 +128,10 @@ class Daemon:
         return False
 
     async def _wind_down(self) -> bool:
-        """Answer what was accepted, then stop the services, then flush and close the sides."""
+        """Answer what was accepted; stop the services, each before those that it asks; close the sides."""
         limit = self._settings.stop_timeout
         answered = await self._server.drain(limit * 0.6)
-        for service in self._services:
+        for service in reversed(self._services):
             await service.stop()
         done, late = await asyncio.wait(self._closing(), timeout=limit * 0.4)
         await self._conductor.stop()

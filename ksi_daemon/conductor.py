@@ -145,7 +145,7 @@ class Conductor:
             "ceiling": ceiling.stage if ceiling else None,
             "reason": in_force.reason if in_force else "not built yet",
             "since": in_force.since if in_force else None,
-            "durability": self._sites[name].durability if name in self._sites else None,
+            "durability": self._flags.durability.get(name) if self._flags else None,
             "refused": self._refused.get(name),
             "flipping": {"to": flip.to, "for_s": flip.for_s, "waits_for": flip.waits_for} if flip else None,
         }
@@ -170,8 +170,9 @@ class Conductor:
         seen = self._seen
         if seen is not None and isinstance(seen.flags, Flags):
             self._flags = seen.flags
-            for name, site in self._sites.items():
-                site.durability = self._flags.durability[name]
+            for name, durability in self._flags.durability.items():
+                if name in self._sites:
+                    self._sites[name].durability = durability
         elif seen is not None:
             log.error("flags refused", error=str(seen.flags))
 

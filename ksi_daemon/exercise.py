@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from ksi_daemon.router import Event
+
 ACTIONS = frozenset({"@restart", "@tear", "@rotate", "@remove", "@block", "@unblock", "@connect", "@hangup"})
 
 
@@ -59,4 +61,11 @@ class Exercise:
     cases: tuple[Case, ...]
     writes: tuple[Step, Step]
     """Two different requests that write; parity interleaves and cancels them."""
-    loads: tuple[Load, ...]
+    loads: tuple[Load, ...] = ()
+    neighbours: Callable[[], tuple[Event, ...]] = tuple
+    """Handlers that stand in for the other rooms that this one asks, new ones for each trial: no wall clock,
+    no chance, so that both sides meet the same neighbours."""
+    programs: Mapping[str, bytes] = field(default_factory=dict)
+    """Programs to lay down, executable, before a trial begins: path below the root → content."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the defaults in a trial: name → value, as `Settings` takes them."""

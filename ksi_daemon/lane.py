@@ -36,8 +36,9 @@ class Lane:
             # an earlier thread, ended or stuck, keeps its own two
             self._jobs, self._ended = SimpleQueue(), self._loop.create_future()
             work = (self._jobs, self._ended)
-            self._thread = threading.Thread(target=self._work, args=work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, args=work, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread  # not before: a thread that could not be started is tried again
         self._jobs.put((call, then))
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -95,7 +96,11 @@ class LaneExecutor(Executor):
 
 
 class CancelledTooLate(asyncio.CancelledError):
-    """The task was cancelled while a call that had begun went on to its end: it may well have succeeded."""
+    """The task was cancelled while a call that had begun went on to its end; without `error` it succeeded."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Hop(Generic[T]):
@@ -150,7 +155,7 @@ class Hop(Generic[T]):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([self.waiter])
         if task is not None and task.cancelling():
-            raise CancelledTooLate
+            raise CancelledTooLate(self._error)
         if self._error is not None:
             raise self._error
         return cast("T", self._result)

@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     state_dir: Path = Path("var/state")
     db_dir: Path = Path("var/db")
     daemon_tmp_dir: Path = Path("var/tmp")
+    identity_storage_path: Path = Path("var/db/identities.json")
+    sandbox_dir: Path = Path("var/sandbox")
+    claude_bin: str | None = None
+    claude_progress_timeout: Seconds = 300.0
+    claude_retry_backoff: Seconds = 30.0
+    completion_default_model: str = "claude-cli/claude-sonnet-4-20250514"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["console", "json"] = "console"
     error_verbosity: Literal["minimal", "medium", "verbose"] = "medium"
@@ -47,6 +53,12 @@ class Settings(BaseSettings):
     drain_timeout: Seconds = 5.0
     stop_timeout: Seconds = 4.0
     offline_queue_limit: Positive = 1000
+    claude_parallel: Positive = 8
+    claude_grace: Seconds = 5.0
+    claude_max_output_bytes: Positive = 16 * 1024 * 1024
+    claude_env: str = ""
+    completion_queue_limit: Positive = 1000
+    completion_retries: Annotated[int, Field(ge=0)] = 2
     measure_loop: bool = False
 
     @field_validator("*", mode="after")

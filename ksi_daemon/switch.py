@@ -26,6 +26,17 @@ GATED = frozenset({"append", "replace"})
 """Kinds whose two sides write one file: a flip lets the running calls end before the other side begins."""
 
 
+class _Calls:
+    """The calls that run on one side; `ended` is set while there are none."""
+
+    __slots__ = ("ended", "running")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.ended = asyncio.Event()
+        self.ended.set()
+
+
 @dataclass(frozen=True, slots=True)
 class Flip:
     """A change of sides under way: for how long, and the calls that it waits for."""
@@ -57,8 +68,9 @@ class Switch:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._shut = False
         self._again = False
-        self._active = 0
-        self._drained: asyncio.Event | None = None
+        self._running = {False: _Calls(), True: _Calls()}
+        self._calls = self._running[False]
+        self._retiring: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._under_way: tuple[Stage, float] | None = None
         self.stage = Stage.SYNC
@@ -91,7 +103,10 @@ class Switch:
     async def close(self) -> None:
         """Flush and close the side in force; a call after that gets `ComponentClosed` or the side's error."""
         async with self._changing:
+            retiring, self._retiring = self._retiring, None
             await self._close_side(self.stage)
+            if retiring is not None:
+                await retiring
 
     def flipping(self) -> Flip | None:
         """The flip under way and what it waits for, or None."""
@@ -101,14 +116,39 @@ class Switch:
         return Flip(stage, time.monotonic() - since, self._waits_for())
 
     def _waits_for(self) -> str | None:
-        if not self._active:
+        if not self._calls.running:
             return None
         pending = getattr(self._side(self.stage), "pending", lambda: None)
-        return cast("str | None", pending()) or f"{self._active} calls"
+        return cast("str | None", pending()) or f"{self._calls.running} calls"
 
     async def _change(self, old: Stage, new: Stage) -> None:
+        await (self._change_gated if self._gated else self._change_over)(old, new)
+
+    async def _change_over(self, old: Stage, new: Stage) -> None:
+        """New calls take the new side at once; those that began end on the old one, which closes then.
+
+        At most one side retires at a time; one that comes back into force before its calls have ended was
+        never closed, so it is not opened again.
+        """
+        retiring, self._retiring = self._retiring, None
+        came_back = retiring is not None and not retiring.done()
+        if retiring is not None:
+            retiring.cancel()
+            await asyncio.wait([retiring])
+        if not came_back:
+            await self._open_new(old, new)
+        calls = self._calls
+        self._put_in_force(new)
+        self._retiring = asyncio.create_task(self._retire(old, calls))
+        await asyncio.sleep(0)
+
+    async def _retire(self, stage: Stage, calls: _Calls) -> None:
+        await calls.ended.wait()
+        await self._close_side(stage)
+
+    async def _change_gated(self, old: Stage, new: Stage) -> None:
         in_force = old
-        self._shut = self._gated
+        self._shut = True
         self._bind()
         try:
             await self._drain(old, new)
@@ -118,30 +158,29 @@ class Switch:
             self._put_in_force(in_force)
 
     async def _drain(self, old: Stage, new: Stage) -> None:
-        """Wait for the calls that began on the old side; reads and turns of a process just end there."""
-        if not self._gated or not self._active:
-            return
+        """Wait for the calls that began on the old side; reads just end there."""
         limit = self._site.settings.drain_timeout if new > old else None
-        self._drained = asyncio.Event()
         try:
             async with asyncio.timeout(limit):
-                await self._drained.wait()
+                await self._calls.ended.wait()
         except TimeoutError:
             text = (
                 f"{self._area.name} stays at {old}: after {limit:g} s it still waits for {self._waits_for()}"
             )
             raise FlipRefused(text) from None
-        finally:
-            self._drained = None
 
     async def _take_over(self, old: Stage, new: Stage) -> None:
+        await self._open_new(old, new)
+        await self._close_side(old)
+
+    async def _open_new(self, old: Stage, new: Stage) -> None:
+        """A rollback goes on although its side cannot be opened: each call then gets its own error."""
         try:
             await self._open_side(new)
         except KsiError as error:
             if new > old:
                 text = f"{self._area.name} stays at {old}: {error}"
                 raise FlipRefused(text) from error
-        await self._close_side(old)
 
     def _side(self, stage: Stage) -> Any:
         return self._sides[stage != Stage.SYNC]
@@ -158,12 +197,13 @@ class Switch:
 
     def _put_in_force(self, stage: Stage) -> None:
         self.stage = stage
+        self._calls = self._running[stage != Stage.SYNC]
         side = self._side(stage)
         for name in self._names:
             method = getattr(side, name)
             if stage == Stage.SYNC:
                 self._methods[name] = _inline(method)
-            elif name in self._area.reads:
+            elif name in self._area.reads and self._gated:
                 self._methods[name] = method
             else:
                 self._methods[name] = self._counted(method)
@@ -180,14 +220,17 @@ class Switch:
             setattr(self, name, self._waiting(name) if gate else method)
 
     def _counted(self, method: Method) -> Method:
+        calls = self._calls
+
         async def call(*args: Any) -> Any:
-            self._active += 1
+            calls.running += 1
+            calls.ended.clear()
             try:
                 return await method(*args)
             finally:
-                self._active -= 1
-                if self._drained is not None and not self._active:
-                    self._drained.set()
+                calls.running -= 1
+                if not calls.running:
+                    calls.ended.set()
 
         return call
 

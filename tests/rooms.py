@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ksi_daemon import settings
 from ksi_daemon.area import Area
 from ksi_daemon.errors import KsiError
+from ksi_daemon.hub import Hub
+from ksi_daemon.router import Router
+from ksi_daemon.settings import Settings
 from ksi_daemon.site import Site
 from tests.guard import GuardAsleep, expect_trip, loop_guard
 
@@ -81,27 +84,40 @@ class Peer:
 
 
 class Room:
-    """A service on one side of its log, at a controlled clock."""
+    """A service on one side, at a controlled clock; `told` are the frames that it told every client."""
 
     def __init__(self, area, side, root):
         self.area = area
         self.side = side
-        self.site = Site(area.name, settings.load(root), clock=self._clock)
+        self.site = Site(area.name, _settings(area, root), clock=self._clock, new_id=self._new_id)
+        self.neighbours = area.exercise.neighbours()
+        self.told: list[dict[str, Any]] = []
         self.path = root / area.exercise.files[0]
         self.now = START
         self.backend: Any = None
         self.service: Any = None
         self.overlooked: Callable[[], AbstractContextManager[None]] = nullcontext
         self._ticks = itertools.count(1)
+        self._ids = itertools.count(1)
 
     def _clock(self):
         return round(self.now + next(self._ticks) / 1000, 6)
 
+    def _new_id(self):
+        return f"{next(self._ids):08x}-0000-4000-8000-000000000000"
+
+    def _tell(self, frame):
+        self.told.append(json.loads(frame))
+
     async def open(self):
-        """Begin: the side, then the service."""
+        """Begin: the side, then the service; the neighbours of its exercise answer what it asks."""
+        router = Router()
+        self.site.hub = Hub(router, self._tell)
         self.backend = self.area.aio(self.site) if self.side == "async" else Inline(self.area.sync(self.site))
         await self.backend.open()
         self.service = self.area.service(self.backend, self.site)
+        router.add(self.service.events())
+        router.add(self.neighbours)
         self._handlers = {event.name: event.handler for event in self.service.events()}
         await self.service.start()
 
@@ -127,6 +143,17 @@ class Room:
         return (
             [json.loads(line) for line in self.path.read_bytes().splitlines()] if self.path.is_file() else []
         )
+
+
+def _settings(area, root):
+    """Those of the environment, with what the room's exercise sets; its programs are laid down."""
+    for name, content in area.exercise.programs.items():
+        program = root / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_bytes(content)
+        program.chmod(0o700)
+    given = settings.load(root).model_dump()
+    return Settings(**{**given, **area.exercise.settings})
 
 
 @asynccontextmanager

@@ -119,7 +119,7 @@ async def test_a_first_start_takes_the_flags(root):
     async with conducted(root) as made:
         row = await made.until(acknowledged="async")
         status = await made.status()
-        other = await made.component("claude_cli")
+        other = await made.component("conversation")
 
     assert {
         "name": "messaging",
@@ -155,8 +155,8 @@ async def test_a_first_start_takes_the_flags(root):
         state.pid,
     )
     assert {name: found.stage for name, found in state.components.items()} == {
+        **dict.fromkeys((area.name for area in BUILT), SYNC),
         "messaging": ASYNC,
-        "completion": SYNC,
     }
     entry = made.journal()[0]
     assert {

@@ -11,6 +11,7 @@ import pytest
 from ksi_daemon import __version__, wire
 from ksi_daemon.errors import InvalidJson, Unserialisable
 from ksi_daemon.linefile import LineFile
+from ksi_daemon.registry import BUILT
 from ksi_daemon.router import Event, Router
 from tests.line_client import Bench, LineClient, daemon
 
@@ -183,7 +184,7 @@ async def test_shutdown_sends_each_frame_once(bench: Bench) -> None:
     *first, last = [line["event"] for line in lines]
     assert sorted(first) == ["system:shutdown", "system:shutdown_notification"]
     assert last == "system:shutdown_complete"
-    assert lines[-1]["data"]["services"] == ["messaging", "completion"]
+    assert lines[-1]["data"]["services"] == [area.name for area in BUILT]
 
 
 async def test_shutdown_answers_for_itself(client: LineClient) -> None:

@@ -299,18 +299,71 @@ async def test_a_read_component_does_not_wait_at_all(sides, site):
     assert await running == "async"
 
 
-async def test_a_read_component_can_say_what_still_runs(sides, site):
-    """Also while the side in force is one that knows nothing of waiting."""
+@pytest.mark.parametrize("call", ["put", "look"])
+async def test_a_process_side_closes_when_its_last_call_has_ended(sides, site, call):
+    """So a running turn is not taken from under its caller, and the flip does not wait for it."""
+    switch = await at(sides, site, ASYNC, kind="process")
+    sides.go.clear()
+    running = asyncio.ensure_future(getattr(switch, call)(*([1] if call == "put" else [])))
+    await turn()
+    await switch.flip(SYNC)
+    before = list(sides.log)
+    sides.go.set()
+    await running
+    await switch.close()
+
+    assert before == ["open async", "open sync"]
+    assert sides.log[2:] == ["close sync", "close async"] or sides.log[2:] == ["close async", "close sync"]
+
+
+async def test_a_process_side_that_comes_back_was_never_closed(sides, site):
+    """It is not opened a second time under its running calls, and the other side is closed as usual."""
     switch = await at(sides, site, ASYNC, kind="process")
     sides.go.clear()
     running = asyncio.ensure_future(switch.put(1))
     await turn()
     await switch.flip(SYNC)
-    switch._under_way = (ASYNC, 0.0)
-
-    assert switch.flipping().waits_for == "1 calls"
+    await switch.flip(ASYNC)
+    await turn()
+    log = list(sides.log)
     sides.go.set()
-    await running
+
+    assert await running == "async"
+    assert await switch.put(2) == "async"
+    assert log == ["open async", "open sync", "close sync"]
+    await switch.close()
+    assert sides.log == [*log, "close async"]
+
+
+async def test_a_process_flip_back_and_forth_closes_after_all_calls(sides, site):
+    """Calls of both times on a side keep it open."""
+    switch = await at(sides, site, ASYNC, kind="process")
+    sides.go.clear()
+    running = [asyncio.ensure_future(switch.put(1))]
+    await turn()
+    await switch.flip(SYNC)
+    await switch.flip(ASYNC)
+    running.append(asyncio.ensure_future(switch.put(2)))
+    await turn()
+    await switch.flip(SYNC)
+    await turn()
+    before = sides.log.count("close async")
+    sides.go.set()
+
+    assert await asyncio.gather(*running) == ["async", "async"]
+    await switch.close()
+    assert (before, sides.log.count("close async")) == (0, 1)
+
+
+async def test_an_upward_process_flip_that_cannot_open_is_refused(sides, site):
+    """The old side goes on; a rollback goes on although its side cannot be opened."""
+    switch = await at(sides, site, SYNC, kind="process")
+    sides.open_error["async"] = ComponentClosed("shelf")
+
+    with pytest.raises(FlipRefused, match="shelf stays at sync"):
+        await switch.flip(ASYNC)
+    assert await switch.put(1) == "sync"
+    await switch.close()
 
 
 async def test_an_upward_flip_is_refused_when_its_drain_is_too_long(sides, site):
