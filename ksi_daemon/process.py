@@ -16,6 +16,7 @@ from ksi_daemon import logs, transport
 from ksi_daemon.app import Daemon
 from ksi_daemon.errors import DaemonRunning
 from ksi_daemon.linefile import private_directory
+from ksi_daemon.proctable import become_subreaper
 from ksi_daemon.replace import replace_file
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(settings: Settings) -> int:
     umask = os.umask(0o077)
     try:
         with _lock(settings):
+            become_subreaper()
             bound = transport.bind(settings.socket_path)
             writer = logs.configure(settings)
             with _pid_file(settings.daemon_pid_file), _unlinked(settings.socket_path):

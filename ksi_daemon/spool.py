@@ -1,0 +1,72 @@
+"""The unnamed files that are the stdin, stdout and stderr of one command."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import IO, TYPE_CHECKING
+
+from ksi_daemon.linefile import private_directory, write_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Flood(Exception):
+    """The command printed more than it may, on stdout or stderr."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"more than {most_bytes} bytes were printed")
+
+
+class Spool:
+    """Three files that no name leads to (0600), so nothing of them outlives their users. Its methods block.
+
+    Files and not pipes: a pipe's reader waits for every process that inherited its other end, and a flood
+    in a pipe fills memory.
+    """
+
+    def __init__(self, folder: Path, content: bytes, most_bytes: int) -> None:
+        self._folder = folder
+        self._content = content
+        self._most_bytes = most_bytes
+        self._files: list[IO[bytes]] = []
+
+    def open(self) -> None:
+        """Make the files, in a folder that is made (0700) if it is missing; `content` is what stdin holds."""
+        private_directory(self._folder)
+        for _ in range(3):
+            self._files.append(tempfile.TemporaryFile(dir=self._folder, buffering=0))  # noqa: SIM115 - `close`
+        stdin = self.fds[0]
+        write_all(stdin, self._content)
+        os.lseek(stdin, 0, os.SEEK_SET)
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors for stdin, stdout and stderr, once they are open."""
+        return tuple(file.fileno() for file in self._files)
+
+    def check(self) -> None:
+        """Raise `Flood` when more than `most_bytes` stand in stdout or in stderr."""
+        if any(os.fstat(fd).st_size > self._most_bytes for fd in self.fds[1:]):
+            raise Flood(self._most_bytes)
+
+    def read(self) -> tuple[bytes, bytes]:
+        """All of stdout and of stderr, wherever the command has set their common offset. Raises `Flood`."""
+        self.check()
+        stdout, stderr = (_all_of(fd) for fd in self.fds[1:])
+        return stdout, stderr
+
+    def close(self) -> None:
+        """Let the files go; harmless when they are not open."""
+        while self._files:
+            self._files.pop().close()
+
+
+def _all_of(fd: int) -> bytes:
+    pieces, end = [], 0
+    size = os.fstat(fd).st_size
+    while end < size and (piece := os.pread(fd, size - end, end)):
+        pieces.append(piece)
+        end += len(piece)
+    return b"".join(pieces)
