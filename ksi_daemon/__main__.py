@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from ksi_daemon import control, process, settings
+from ksi_daemon import control, monitor, process, settings
 from ksi_daemon.client import Unreachable
 from ksi_daemon.errors import KsiError, SettingInvalid
 from ksi_daemon.settings import Settings
@@ -111,6 +111,26 @@ def watch(root: Root = None) -> None:
         for frame in control.watch(_settings(root)):
             typer.echo(orjson.dumps(frame).decode())
         typer.echo("ksi-daemon: the daemon has hung up", err=True)
+
+
+@app.command(name="monitor")
+def _monitor(
+    directory: Annotated[
+        Path, typer.Option("--directory", help="Whose newest session is told.", show_default="this one")
+    ] = Path(),
+    root: Root = None,
+) -> None:
+    """Tell the newest claude session of a directory what completions come to, until interrupted.
+
+    Each completion frame is sent as claude_cli:inject, so the flags decide which side does it. Exit 1 when
+    the directory has no session, 3 when no daemon answers or it has ended.
+    """
+    with _told("monitor"), contextlib.suppress(KeyboardInterrupt):
+        for passed in monitor.watch(_settings(root), directory.resolve(), monitor.projects()):
+            word = "told" if passed.ok else "could not tell"
+            typer.echo(f"{passed.event}: {word} {passed.session}: {' '.join(passed.text.split())}")
+        typer.echo("ksi-daemon: the daemon has hung up", err=True)
+        raise typer.Exit(UNREACHABLE)
 
 
 def main() -> None:
