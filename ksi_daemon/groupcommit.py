@@ -47,14 +47,16 @@ class GroupCommit:
     `append` returns when the line is in the file (`durability: fsync`: on the disk). Lines stand in the
     order of the calls. A cancelled caller still waits for its line's fate. If a write fails, every caller of
     that batch gets the error and none of its lines stays in the file; later batches stand. If the disk hangs
-    for longer than `call_timeout`, callers are answered instead of waiting on.
+    for longer than `call_timeout`, callers are answered instead of waiting on. A `lane` that is given may
+    serve several files, and its owner ends it.
     """
 
-    def __init__(self, file: LineFile, site: Site) -> None:
+    def __init__(self, file: LineFile, site: Site, lane: Lane | None = None) -> None:
         self._file = file
         self._site = site
         self._loop = asyncio.get_running_loop()
-        self._lane = Lane(f"ksi-{site.component}-writer")
+        self._shared = lane is not None
+        self._lane = lane or Lane(f"ksi-{site.component}-writer")
         self._batches: deque[_Batch] = deque()
         self._turns: deque[asyncio.Future[None]] = deque()
         self._backlog = 0
@@ -103,7 +105,7 @@ class GroupCommit:
             await asyncio.sleep(HANGING if hangs else 0)
 
     async def close(self) -> bool:
-        """Flush, close the log, end the writer. False when the disk hangs: what waits then is refused."""
+        """Flush, close the log, end an own writer. False when the disk hangs: what waits then is refused."""
         self._closed = True
         timeout = self._site.settings.stop_timeout
         try:
@@ -125,9 +127,13 @@ class GroupCommit:
         return f"a write of {len(self._writing.lines)} lines, for {seconds:.1f} s"
 
     async def _end_lane(self, timeout: float) -> bool:
-        """Let the file and the thread go, within `timeout` seconds or whenever the disk answers."""
-        self._lane.submit(self._file.close, lambda _result, _error: None)
-        return await self._lane.close(timeout)
+        """Let the file and an own thread go, within `timeout` seconds or whenever the disk answers."""
+        closing: Hop[None] = Hop(self._loop)
+        self._lane.submit(self._file.close, closing.end)
+        if not self._shared:
+            return await self._lane.close(timeout)
+        await asyncio.wait([closing.waiter], timeout=timeout)
+        return closing.over
 
     def _new_batch(self) -> _Batch:
         batch = _Batch(self._loop)

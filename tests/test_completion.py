@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ksi_daemon.completion import AREA, core
-from ksi_daemon.completion import service as usage_service
+from ksi_daemon.completion import usage as usage_service
 from tests.faults import counted, file_size_limit, fill, small_disk
 from tests.rooms import SIDES, START, Room, room
 
@@ -275,7 +275,7 @@ async def test_stopping_before_starting(tmp_path):
     service: Any = AREA.service(None, made.site)
     await service.stop()
 
-    assert (await service.token_usage({}, None))["total_requests"] == 0
+    assert (await service.usage.token_usage({}, None))["total_requests"] == 0
 
 
 async def test_a_torn_tail_is_mended_at_the_start(usage):

@@ -11,6 +11,7 @@ import pytest
 from ksi_daemon import groupcommit, linefile, settings
 from ksi_daemon.errors import ComponentBusy, ComponentClosed, IoFailed, OutcomeUnknown
 from ksi_daemon.groupcommit import GroupCommit
+from ksi_daemon.lane import Lane
 from ksi_daemon.linefile import LineFile
 from ksi_daemon.site import Site
 from ksi_migrate.stalldisk import stalling_disk, unavailable
@@ -452,3 +453,68 @@ async def test_a_disk_that_really_stalls(stalling, site):
     assert OutcomeUnknown in outcome.values()
     assert {None, OutcomeUnknown, ComponentBusy} >= set(outcome.values())
     assert acknowledged == [number for number in found if outcome[number] is None]
+
+
+async def test_a_close_that_is_cancelled_answers_who_waits(file, patient):
+    """By a stop that has no time left: what hangs is `outcome_unknown`, what waits is refused."""
+    commit = await opened(file, patient)
+    file.answers.clear()
+    calls = begin(commit, 1)
+    await file.stuck()
+    calls += begin(commit, 2)
+    closing = asyncio.ensure_future(commit.close())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    found = await outcomes(calls)
+    file.answers.set()
+
+    assert found == [OutcomeUnknown, ComponentBusy]
+    assert await outcomes([closing]) == [asyncio.CancelledError]
+
+
+# several files on one lane
+
+
+async def test_files_may_share_a_lane(file, patient, tmp_path):
+    """Each keeps its order; closing one leaves the thread to the other; its owner ends it."""
+    lane = Lane("ksi-shared")
+    other = HangingFile(tmp_path / "other.jsonl")
+    commits = [GroupCommit(one, patient, lane) for one in (file, other)]
+    for commit in commits:
+        await commit.open()
+    await asyncio.gather(*(commits[n % 2].append(line(n)) for n in range(10)))
+    closed = await commits[0].close()
+    await commits[1].append(line(10))
+    both = closed, await commits[1].close()
+
+    assert both == (True, True)
+    assert file.path.read_bytes() == b"".join(map(line, range(0, 10, 2)))
+    assert other.path.read_bytes() == b"".join(map(line, (1, 3, 5, 7, 9, 10)))
+    assert sum(thread.name == "ksi-shared" for thread in threading.enumerate()) == 1
+    assert await lane.close(1)
+
+
+async def test_a_shared_lane_that_hangs_is_left_to_its_owner(file, site):
+    """The close of a file says that it could not be let go, in time; the lane goes on when the disk does."""
+    lane = Lane("ksi-shared")
+    commit = GroupCommit(file, site, lane)
+    await commit.open()
+    file.answers.clear()
+    call = begin(commit, 1)
+    await file.stuck()
+    closed = await commit.close()
+    file.answers.set()
+
+    assert (closed, await outcomes(call)) == (False, [OutcomeUnknown])
+    assert await lane.close(1)
+
+
+async def test_a_file_on_a_shared_lane_that_cannot_be_opened(patient, tmp_path):
+    """Its error is raised, and the lane goes on."""
+    lane = Lane("ksi-shared")
+    (tmp_path / "bus.jsonl").mkdir()
+    with pytest.raises(IoFailed, match="EISDIR"):
+        await GroupCommit(HangingFile(tmp_path / "bus.jsonl"), patient, lane).open()
+
+    assert await lane.run(lambda: 5) == 5
+    assert await lane.close(1)

@@ -1,10 +1,11 @@
-"""The steps with which token usage is tried on either side."""
+"""The steps with which the room is tried on either side: those of token usage; the queue's lie beside."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from ksi_daemon.completion import exercise_queue
 from ksi_daemon.completion.core import Usage, encode
 from ksi_daemon.exercise import Case, Exercise, Load, Step
 
@@ -171,8 +172,10 @@ def _reference(path: Path, number: int) -> None:
 
 
 EXERCISE = Exercise(
-    files=(_LOG,),
-    cases=_CASES,
+    files=(_LOG, *(f"var/logs/responses/{session}.jsonl" for session in exercise_queue.SESSIONS)),
+    cases=(*_CASES, *exercise_queue.CASES),
     writes=(_record("first"), _record("second", "tester")),
     loads=(Load("append", 350, "append", _lines, _reference),),
+    neighbours=exercise_queue.neighbours,
+    settings=exercise_queue.SETTINGS,
 )

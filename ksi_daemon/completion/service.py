@@ -1,167 +1,158 @@
-"""Token usage: recorded first in the log, then in the totals, in the order of the writes."""
+"""The room's service: the queue's events, and token usage beside it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from ksi_daemon.completion import core
-from ksi_daemon.errors import InvalidParameter, KsiError
-from ksi_daemon.router import Client, Data, Event, Param, obj, text
+from ksi_daemon.completion import answers, requests
+from ksi_daemon.completion.queue import Queue
+from ksi_daemon.completion.turns import Turns
+from ksi_daemon.completion.usage import TokenUsage
+from ksi_daemon.errors import ShuttingDown
+from ksi_daemon.router import Client, Data, Event, Param, text
 
 if TYPE_CHECKING:
-    from ksi_daemon.completion.contract import UsageLog
+    from ksi_daemon.completion.contract import CompletionLog
+    from ksi_daemon.completion.queue import Job
     from ksi_daemon.site import Site
 
-LARGE = 10_000
-"""Tokens in one request from which on a warning is logged."""
-
-STOP = 0.5
-"""Seconds that a load has to notice that it should end."""
-
-log = structlog.get_logger("ksi.completion")
-
-_RECORD = (
-    Param("model", "str", "the full requested model", required=True),
-    Param("usage", "dict[str, int]", "input_tokens, output_tokens, cache_*_input_tokens", required=True),
-    Param("request_id", "str", "the request that used them"),
-    Param("session_id", "str", "the session of the request"),
-    Param("agent_id", "str", "the agent to count them for"),
-    Param("provider", "str", "who answered", default="claude-cli"),
-    Param("has_mcp", "bool", "whether tools were offered", default=False),
-)
-_QUERY = (
-    Param("agent_id", "str", "only this agent"),
-    Param("model", "str", "only this model"),
-    Param("hours", "int", "only the last hours; with agent_id"),
-)
+_CANCEL = (Param("request_id", "str", "the request to cancel", required=True),)
+_SESSION = (Param("session_id", "str", "only this session"),)
 
 
-class _Stopped(Exception):
-    """Ends a load from within, so that the side closes what it opened."""
+class Completions:
+    """Requests are queued and answered by frames (the KSI contract, 1.6 and 3.7); usage is `self.usage`."""
 
-
-class TokenUsage:
-    """The service of the room; its query replies are those of the KSI contract, 3.2."""
-
-    def __init__(self, usage_log: UsageLog, site: Site) -> None:
-        self._log = usage_log
-        self._clock = site.clock
-        self._totals = core.Totals()
-        self._loading: asyncio.Task[None] | None = None
+    def __init__(self, log: CompletionLog, site: Site) -> None:
+        self._site = site
         self._stopped = False
+        self._queue = Queue(site.settings.completion_queue_limit, site.settings.claude_parallel)
+        self.usage = TokenUsage(log, site)
+        self._turns = Turns(self._queue, log, self.usage, site)
 
     def events(self) -> tuple[Event, ...]:
-        """One to record, one to ask."""
+        """Those of the queue, then those of token usage."""
         return (
             Event(
-                "completion:record_usage", self.record_usage, "Record tokens used outside the daemon", _RECORD
+                "completion:async", self.ask, "Ask for a completion; frames tell the rest", requests.PARAMS
             ),
-            Event("completion:token_usage", self.token_usage, "Show tokens used, in all or of one", _QUERY),
+            Event("completion:status", self.status, "Show the queue and the tokens used"),
+            Event("completion:session_status", self.session_status, "Show a session's requests", _SESSION),
+            Event("completion:cancel", self.cancel, "Cancel a request that waits or runs", _CANCEL),
+            Event("completion:retry_status", self.retry_status, "Show the requests that will be tried again"),
+            Event("completion:provider_status", self.provider_status, "Show how the provider answers"),
+            *self.usage.events(),
         )
 
     async def start(self) -> None:
-        """Begin to load the last 24 hours; questions wait for it, records do not."""
-        self._loading = asyncio.create_task(self._load())
+        """The queue begins empty; the usage of the last 24 hours is loaded."""
+        await self.usage.start()
 
     async def stop(self) -> None:
-        """End a load that is still under way; one that hangs in a dead disk is left behind."""
+        """Tell every request's client an end, and end what runs; at most half a second."""
         self._stopped = True
-        if self._loading is not None:
-            await asyncio.wait([self._loading], timeout=STOP)
-            self._loading.cancel()
+        await asyncio.gather(self._turns.stop(), self.usage.stop())
 
     def memory(self) -> dict[str, Any]:
-        """The sums and the kept records."""
-        totals = self._totals
+        """The sums of usage, the queue's counts, how requests ended, and the agents' sessions."""
         return {
-            "agents": {name: total.as_dict() for name, total in totals.agents.items()},
-            "models": {name: total.as_dict() for name, total in totals.models.items()},
-            "sessions": {name: total.as_dict() for name, total in totals.sessions.items()},
-            "mcp": totals.mcp.as_dict(),
-            "recent": [[usage.at, usage.request_id, usage.total_tokens] for usage in totals.recent],
+            **self.usage.memory(),
+            "queue": {"queued": self._queue.waiting(), **self._ends(), "over": self._queue.over()},
+            "providers": self._providers(),
+            "agent_sessions": dict(self._turns.sessions),
         }
 
-    async def record_usage(self, data: Data, _client: Client | None) -> dict[str, Any]:
-        """Log one completion's tokens, then count them. Raises `MissingParameter`, `InvalidParameter`."""
-        usage = self._usage(data)
-        await self._log.append(core.encode(usage))
-        self._totals.add(usage)
-        if usage.total_tokens > LARGE:
-            log.warning("large completion", tokens=usage.total_tokens, request_id=usage.request_id)
+    async def ask(self, data: Data, _client: Client | None) -> dict[str, Any]:
+        """Queue a request. Raises `QueueFull`, `AlreadyQueued`, `ShuttingDown`, and for wrong parameters."""
+        if self._stopped:
+            raise ShuttingDown
+        default = self._site.settings.completion_default_model
+        job = self._queue.add(requests.read(data, default, self._site.new_id))
+        names, active = self._queue.line(job.request.conversation)
+        self._turns.start()
         return {
-            "status": "recorded",
-            "request_id": usage.request_id,
-            "total_tokens": usage.total_tokens,
-            "estimated_cost": usage.estimated_cost,
+            "request_id": job.request.request_id,
+            "status": "queued",
+            "message": "completion queued; its result comes as a completion:result frame",
+            "queued": True,
+            "queue_depth": len(names),
+            "session_active": active,
         }
 
-    async def token_usage(self, data: Data, _client: Client | None) -> dict[str, Any]:
-        """Tokens of one agent, one model, or all; answered when the history is loaded."""
-        await self._loaded()
-        agent, model, hours = _optional(data, "agent_id"), _optional(data, "model"), data.get("hours")
-        if agent:
-            return {"agent_id": agent, **self._of_agent(agent, hours)}
-        if model:
-            total = self._totals.models.get(model, core.Sum())
-            return {"model": model, "usage": total.as_dict()}
-        return core.summary(self._totals)
+    async def cancel(self, data: Data, _client: Client | None) -> dict[str, Any]:
+        """End a request. On the sync side of claude_cli the loop stands still while one runs, so this waits.
 
-    def _of_agent(self, agent: str, hours: object) -> dict[str, Any]:
-        if not hours:
-            return {"usage": core.agent_usage(self._totals, agent), "time_window_hours": None}
-        if not isinstance(hours, int | float) or isinstance(hours, bool) or hours < 0:
-            raise InvalidParameter("hours", "a number of hours", hours)
-        usage = core.agent_window(self._totals, agent, self._clock() - hours * 3600)
-        cost = usage.pop("estimated_cost")
-        return {"usage": usage, "time_window_hours": hours, "estimated_cost": cost}
+        One whose answer has come counts as completed. Raises `MissingParameter`, `NotFound`, `AlreadyOver`.
+        """
+        name = text(data, "request_id")
+        self._turns.cancel(self._queue.find(name))
+        return {"request_id": name, "status": "cancelled"}
 
-    def _usage(self, data: Data) -> core.Usage:
-        usage = obj(data, "usage")
-        if not usage:
-            text({}, "usage")
-        has_mcp = data.get("has_mcp", False)
-        if type(has_mcp) is not bool:
-            raise InvalidParameter("has_mcp", "true or false", has_mcp)
-        return core.Usage(
-            at=self._clock(),
-            request_id=_optional(data, "request_id"),
-            session_id=_optional(data, "session_id"),
-            agent_id=_optional(data, "agent_id"),
-            model=text(data, "model"),
-            provider=_optional(data, "provider") or "claude-cli",
-            input_tokens=core.count(usage, "input_tokens"),
-            output_tokens=core.count(usage, "output_tokens"),
-            cache_creation_tokens=core.count(usage, "cache_creation_input_tokens"),
-            cache_read_tokens=core.count(usage, "cache_read_input_tokens"),
-            has_mcp=has_mcp,
-        )
+    async def status(self, _data: Data, _client: Client | None) -> dict[str, Any]:
+        """Everything at a glance; answered when the history of usage is loaded."""
+        tokens = await self.usage.token_usage({}, None)
+        active = [self._active(job) for job in self._queue.taken()]
+        return {
+            "status": "running",
+            "queued": self._queue.waiting(),
+            "active": len(active),
+            **self._ends(),
+            "queue_limit": self._queue.limit,
+            "parallel": self._queue.parallel,
+            "active_requests": active,
+            "queues": self._queue.depths(),
+            "retries": self._retries(),
+            "token_usage": tokens,
+        }
 
-    async def _loaded(self) -> None:
-        if self._loading is not None and not self._loading.done():
-            await asyncio.wait([self._loading])
+    async def session_status(self, data: Data, _client: Client | None) -> dict[str, Any]:
+        """One session's requests, the running one first, or those of all sessions that have any."""
+        session = requests.optional(data, "session_id")
+        if session is not None:
+            return self._session(session)
+        running = [job.session for job in self._queue.taken() if job.session is not None]
+        waiting = [job.session for job in self._queue.jobs() if job.session is not None]
+        return {"sessions": [self._session(one) for one in dict.fromkeys((*running, *waiting))]}
 
-    async def _load(self) -> None:
-        history = core.Totals()
-        since = self._clock() - core.WINDOW
+    async def retry_status(self, _data: Data, _client: Client | None) -> dict[str, Any]:
+        """The retries under way."""
+        found = self._retries()
+        return {"retries": found, "total": len(found)}
 
-        def take(line: bytes) -> None:
-            if self._stopped:
-                raise _Stopped
-            usage = core.decode(line)
-            if usage is not None and usage.at >= since:
-                history.add(usage)
+    async def provider_status(self, _data: Data, _client: Client | None) -> dict[str, Any]:
+        """How many turns were answered and how many failed, each attempt counted."""
+        return {"providers": self._providers()}
 
-        try:
-            await self._log.load(take)
-        except _Stopped:
-            return
-        except KsiError as error:
-            log.warning("history not loaded", error=str(error), **error.fields())
-        self._totals = self._totals.after(history)
+    def _providers(self) -> dict[str, Any]:
+        return {answers.PROVIDER: dict(self._turns.provider)}
 
+    def _ends(self) -> dict[str, int]:
+        return {status: self._queue.counts[status] for status in ("completed", "failed", "cancelled")}
 
-def _optional(data: Data, name: str) -> str | None:
-    return text(data, name) if data.get(name) is not None and data[name] != "" else None
+    def _active(self, job: Job) -> dict[str, Any]:
+        return {
+            "request_id": job.request.request_id,
+            "session_id": job.session,
+            "agent_id": job.request.agent_id,
+            "status": job.status,
+            "for_s": round(max(0.0, self._site.clock() - job.since), 3),
+            "attempt": job.attempt,
+        }
+
+    def _session(self, session: str) -> dict[str, Any]:
+        waiting, _ = self._queue.line(session)
+        running = [job.request.request_id for job in self._queue.taken() if job.session == session]
+        return {
+            "session_id": session,
+            "active": bool(running),
+            "queued": len(waiting),
+            "request_ids": [*running, *waiting],
+        }
+
+    def _retries(self) -> list[dict[str, Any]]:
+        return [
+            {"request_id": job.request.request_id, **job.retry}
+            for job in self._queue.taken()
+            if job.status == "retrying"
+        ]
