@@ -1,14 +1,16 @@
 """The seven components, in roadmap order. A new one is one line here."""
 
+from ksi_daemon.agent import AREA as AGENT
 from ksi_daemon.area import Area, Planned
+from ksi_daemon.claude_cli import AREA as CLAUDE_CLI
 from ksi_daemon.completion import AREA as COMPLETION
 from ksi_daemon.messaging import AREA as MESSAGING
 
 AREAS: tuple[Area | Planned, ...] = (
     MESSAGING,
     COMPLETION,
-    Planned("claude_cli", "agent communication through the claude command", "process", 2),
-    Planned("agent", "agents and their identities", "replace", 2),
+    CLAUDE_CLI,
+    AGENT,
     Planned("conversation", "conversation cache, search, export", "read", 3),
     Planned("config", "configuration files and their backups", "replace", 3),
     Planned("discovery", "events, help, code search", "read", 4),

@@ -20,12 +20,12 @@ def root(tmp_path):
 
 
 def test_plan_of_a_new_root(root):
-    """Week 1 is next, the later ones are not built, and nothing is written."""
+    """Week 1 is next, week 2 later, the others are not built, and nothing is written."""
     ended = migrate("plan", "--json", "--root", root)
     phases = ended.document["phases"]
 
     assert ended.code == 0
-    assert [phase["state"] for phase in phases] == ["next", "not built", "not built", "not built"]
+    assert [phase["state"] for phase in phases] == ["next", "later", "not built", "not built"]
     assert ended.document["next"] == "ksi-migrate enable --phase 1"
     assert {gate["name"]: gate["open"] for gate in phases[0]["gates"]} == {
         "built": True,
@@ -33,7 +33,7 @@ def test_plan_of_a_new_root(root):
         "earlier phases": True,
         "parity": False,
     }
-    assert "not built yet: claude_cli (week 2), agent (week 2)" in phases[1]["gates"][0]["why"]
+    assert "not built yet: conversation (week 3), config (week 3)" in phases[2]["gates"][0]["why"]
     assert not (root / "var").exists()
 
 
@@ -49,11 +49,20 @@ def test_plan_of_one_phase_and_for_people(root):
 
 
 def test_plan_when_week_1_is_done(root):
-    """A week with everything at async is done; nothing is next while the others are not built."""
+    """A week with everything at async is done, and the week after it is next."""
     write_flags(root, messaging="async", completion="async")
     ended = migrate("plan", "--json", "--root", root)
 
-    assert ended.document["phases"][0]["state"] == "done"
+    assert [phase["state"] for phase in ended.document["phases"][:2]] == ["done", "next"]
+    assert ended.document["next"] == "ksi-migrate enable --phase 2"
+
+
+def test_plan_when_all_that_is_built_is_done(root):
+    """Nothing is next while the others are not built."""
+    write_flags(root, messaging="async", completion="async", claude_cli="async", agent="async")
+    ended = migrate("plan", "--json", "--root", root)
+
+    assert ended.document["phases"][1]["state"] == "done"
     assert ended.document["next"] is None
     assert "next:" not in migrate("plan", "--root", root).out
 
