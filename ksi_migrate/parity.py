@@ -43,18 +43,30 @@ class Component:
         return tuple(dict.fromkeys(one.inconclusive for one in self.outcomes if one.inconclusive is not None))
 
     @property
+    def one_sided(self) -> tuple[str, ...]:
+        """What only the candidate can do, and was tried on it alone; each reason once."""
+        return tuple(dict.fromkeys(one.one_sided for one in self.outcomes if one.one_sided is not None))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not tried at all: it has no meaning for a component of this kind; each reason once."""
+        return tuple(dict.fromkeys(one.left_out for one in self.outcomes if one.left_out is not None))
+
+    @property
     def ok(self) -> bool:
         """Whether all that could be compared is equal."""
         return not self.mismatches
 
     def document(self) -> dict[str, Any]:
-        """The component's part of the `--json` document; `cases` is their number."""
+        """The component's part of the `--json` document; `cases` is the number of those that were tried."""
         return {
             "name": self.name,
             "ok": self.ok,
-            "cases": len(self.outcomes),
+            "cases": sum(outcome.left_out is None for outcome in self.outcomes),
             "mismatches": [mismatch.document() for mismatch in self.mismatches],
             "inconclusive": list(self.inconclusive),
+            "one_sided": list(self.one_sided),
+            "left_out": list(self.left_out),
         }
 
 
@@ -103,7 +115,8 @@ def run(
     """Compare both sides of the named components, or of all that are built; owns its event loop.
 
     `data` is a root or its `var/`, of which a copy is used. `prove` plants faults too: ten seconds more per
-    component. Raises `Refused` for components unknown or not built, and for paths that cannot be used.
+    component, a minute for one that runs processes. Raises `Refused` for components unknown or not built, and
+    for paths that cannot be used.
     """
     areas = _chosen(names)
     with scratch(data) as place, capture_logs():
@@ -147,9 +160,10 @@ async def _run(
     components: list[Component] = []
     for area in areas:
         found: list[Outcome] = []
+        trial = Trial(area, place, seed)
         for number, name in enumerate(CHECKS):
             progress.step(f"{area.name}: {name}", len(components) * len(CHECKS) + number, total)
-            found += await outcomes(name, Trial(area, place, seed))
+            found += await outcomes(name, trial)
         components.append(Component(area.name, tuple(found)))
     progress.step("compared", total, total)
     planted = await _faults(areas, place, seed, progress) if faulty else None

@@ -129,6 +129,8 @@ def parity(document: Document) -> Iterator[RenderableType]:
     for row in rows:
         yield from _mismatches(row)
         yield from (word(f"{row['name']} has no verdict: {why}") for why in row.get("inconclusive", ()))
+        yield from (word(f"{row['name']}, async only: {what}") for what in row.get("one_sided", ()))
+        yield from (word(f"{row['name']}, not tried: {what}") for what in row.get("left_out", ()))
     if "faults" in document:
         heads = ("component", "method", "planted fault", "caught by")
         keys = ("component", "method", "fault")

@@ -10,9 +10,10 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ksi_migrate.paritycheck import cancelled_turn
 from ksi_migrate.paritycheck.contrast import Mismatch, differ
 from ksi_migrate.paritycheck.sides import Candidate, control
-from ksi_migrate.paritycheck.struck import Struck
+from ksi_migrate.paritycheck.struck import MANNERS, Struck
 from ksi_migrate.paritycheck.trial import Outcome, prepare
 
 if TYPE_CHECKING:
@@ -25,22 +26,13 @@ Course = dict[str, tuple[object, object]]
 """What is looked at → how it was after the first write, and after the second."""
 
 
-def once(number: int, at: int) -> bool:
-    """Cancel at one await."""
-    return at == number
-
-
-def from_there_on(number: int, at: int) -> bool:
-    """Cancel at one await and at all that follow."""
-    return at >= number
-
-
-MANNERS = (("once", once), ("again and again", from_there_on))
-
-
 async def check(trial: Trial) -> AsyncGenerator[Outcome, None]:
     """A case per manner and await, up to the last await that the write has."""
-    without, with_it = await _uncancelled(trial, asked=False), await _uncancelled(trial, asked=True)
+    if trial.area.kind == "process":
+        async for outcome in cancelled_turn.check(trial):
+            yield outcome
+        return
+    without, with_it = await trial.once("uncancelled", lambda: _uncancelled(trial))
     for manner, strikes in MANNERS:
         number = 0
         while (found := await _cancelled(trial, partial(strikes, number))) is not None:
@@ -49,7 +41,11 @@ async def check(trial: Trial) -> AsyncGenerator[Outcome, None]:
             number += 1
 
 
-async def _uncancelled(trial: Trial, *, asked: bool) -> Course:
+async def _uncancelled(trial: Trial) -> tuple[Course, Course]:
+    return await _control(trial, asked=False), await _control(trial, asked=True)
+
+
+async def _control(trial: Trial, *, asked: bool) -> Course:
     async with trial.rig(control) as rig:
         await prepare(trial, rig)
         if asked:

@@ -67,6 +67,11 @@ class Listeners:
         for name in list(self._present):
             self.hang_up(name)
 
+    def send_all(self, frame: bytes) -> None:
+        """Send a frame to everybody, as the daemon does with what it tells."""
+        for listener in self._present.values():
+            listener.send(frame)
+
     def take(self) -> dict[str, list[bytes]]:
         """The frames that each name got since the last call; names that got none are left out."""
         frames: dict[str, list[bytes]] = {}

@@ -30,7 +30,7 @@ Ask = Callable[[Rig, Sequence[Step]], Awaitable[list[bytes]]]
 
 async def check(trial: Trial) -> AsyncGenerator[Outcome, None]:
     """Both sides with all callers at once, and the switch flipping under them, as sync one by one."""
-    expected = await _run(trial, control, ask_in_turn)
+    expected = await trial.once("callers in turn", lambda: _run(trial, control, ask_in_turn))
     for how, make, ask in (
         ("sync", control, ask_at_once),
         ("async", Candidate, ask_at_once),
@@ -60,7 +60,7 @@ async def ask_across_flips(rig: Rig, steps: Sequence[Step]) -> list[bytes]:
 
 async def _flip(rig: Rig) -> None:
     for _ in range(FLIPS):
-        await rig.backend.turn()
+        await rig.backend.between()
 
 
 async def _run(trial: Trial, make: Make, ask: Ask) -> list[Seen]:

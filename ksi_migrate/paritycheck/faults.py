@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ksi_daemon.switch import contract_methods
 from ksi_migrate.paritycheck.checks import CHECKS, outcomes
 from ksi_migrate.paritycheck.planting import table
-from ksi_migrate.paritycheck.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from ksi_daemon.area import Area
     from ksi_daemon.site import Site
     from ksi_migrate.paritycheck.planting import Plant
+    from ksi_migrate.paritycheck.trial import Trial
 
 NOT_ASKED = frozenset({"signatures", "steps, fsync", "steps through the switch", "steps on given data"})
 """Checks that look at no behaviour, or compare once more what `steps` compares: they would prove nothing."""
@@ -67,8 +67,8 @@ async def prove(trial: Trial) -> AsyncIterator[Fault]:
     """One row per method and fault; each check stops at its first mismatch."""
     area = trial.area
     for method in contract_methods(area.contract):
-        for fault, plant in table(area.contract, method).items():
-            faulty = Trial(planted(area, method, plant), trial.scratch, trial.seed)
+        for fault, plant in table(area.contract, method, area.kind).items():
+            faulty = replace(trial, area=planted(area, method, plant))
             yield Fault(area.name, method, fault, await _catches(faulty))
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ksi_daemon.switch import GATED
 from ksi_migrate.paritycheck.contrast import compare
 from ksi_migrate.paritycheck.sides import Candidate, control
 from ksi_migrate.paritycheck.trial import Outcome
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ksi_migrate.paritycheck.sides import Make
     from ksi_migrate.paritycheck.trial import Trial
 
+INHERITED = (
+    "a write broken off by a limit on file sizes: processes inherit the limit, and break in their own ways"
+)
 NO_LIMIT = "the limit on file sizes (RLIMIT_FSIZE) cannot be used here: {}"
 
 
@@ -42,8 +46,14 @@ class Break:
 
 
 async def check(trial: Trial) -> AsyncGenerator[Outcome, None]:
-    """A case per number of bytes after which the second write is broken off; none if it writes no file."""
-    before, after = await _sizes(trial)
+    """A case per number of bytes after which the second write is broken off; none if it writes no file.
+
+    Left out for a component that runs processes: they inherit the limit, and break in their own ways.
+    """
+    if trial.area.kind not in GATED:
+        yield Outcome("broken write", left_out=INHERITED)
+        return
+    before, after = await trial.once("sizes", lambda: _sizes(trial))
     for limit in sorted({min(before, after - 1), (min(before, after) + after) // 2, after - 1} - {-1}):
         case = f"a write broken off where its file has {limit} bytes"
         try:
@@ -62,7 +72,7 @@ async def _sizes(trial: Trial) -> tuple[int, int]:
 
 
 async def _broken_off(trial: Trial, case: str, limit: int) -> Outcome:
-    sync = await _run(trial, control, limit)
+    sync = await trial.once(f"broken off at {limit}", lambda: _run(trial, control, limit))
     if not sync.refused:
         return Outcome(case, inconclusive=NO_LIMIT.format("it did not stop the control"))
     found = await _run(trial, Candidate, limit)

@@ -30,7 +30,7 @@ def _suite(suite: Element, name: str, outcomes: tuple[Outcome, ...]) -> None:
     counts = {
         "tests": len(outcomes),
         "failures": sum(bool(outcome.mismatches) for outcome in outcomes),
-        "skipped": sum(outcome.inconclusive is not None for outcome in outcomes),
+        "skipped": sum(_why_skipped(outcome) is not None for outcome in outcomes),
         "errors": 0,
     }
     suite.attrib.update({"name": name, **{key: str(count) for key, count in counts.items()}})
@@ -38,8 +38,15 @@ def _suite(suite: Element, name: str, outcomes: tuple[Outcome, ...]) -> None:
         case = SubElement(suite, "testcase", classname=f"parity.{name}", name=_clean(outcome.case))
         for mismatch in outcome.mismatches:
             SubElement(case, "failure", message=_clean(mismatch.what)).text = _clean(_text(mismatch))
-        if outcome.inconclusive is not None:
-            SubElement(case, "skipped", message=_clean(outcome.inconclusive))
+        why = _why_skipped(outcome)
+        if why is not None:
+            SubElement(case, "skipped", message=_clean(why))
+        elif outcome.one_sided is not None:
+            SubElement(case, "system-out").text = _clean(f"async only: {outcome.one_sided}")
+
+
+def _why_skipped(outcome: Outcome) -> str | None:
+    return outcome.inconclusive or outcome.left_out
 
 
 def _text(mismatch: Mismatch) -> str:

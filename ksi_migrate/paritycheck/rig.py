@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ksi_daemon import wire
 from ksi_daemon.errors import KsiError, reply_fields
+from ksi_daemon.hub import Hub
 from ksi_daemon.router import Router
 from ksi_daemon.site import Durability, Site
 from ksi_daemon.switch import contract_methods
 from ksi_migrate.paritycheck.actions import ON_FILE
 from ksi_migrate.paritycheck.clients import Listeners
-from ksi_migrate.paritycheck.clock import Clock
+from ksi_migrate.paritycheck.clock import Clock, Ids
 from ksi_migrate.paritycheck.seam import Seam
 from ksi_migrate.paritycheck.settings import Isolated
 from ksi_migrate.paritycheck.settle import Settling
@@ -35,9 +36,10 @@ class Rig:
         self._area = area
         self._root = os.fsencode(root)
         self._make = make
-        self._site = Site(area.name, Isolated(root=root), durability, Clock())
         self._clock = Clock()
-        self._site.clock = self._clock
+        self._site = Site(area.name, Isolated(root=root, **area.exercise.settings), durability, self._clock)
+        self._ids = self._site.new_id = Ids()
+        self._neighbours = area.exercise.neighbours()
         self._tree = Tree(root, self.mask)
         self._settling = Settling()
         self._listeners = Listeners()
@@ -45,6 +47,7 @@ class Rig:
         self._seam: Seam
         self._service: Service
         self._router: Router
+        self.root = root
         self.main = root / area.exercise.files[0]
         self.opened: Any = None
         self._ended = False
@@ -77,7 +80,7 @@ class Rig:
     async def step(self, step: Step) -> list[Seen]:
         """Do one step; see the reply and the files at that instant, and everything once all is quiet."""
         self.next_request()
-        await self.backend.turn()
+        await self.backend.between()
         reply = await (self._act(step) if step.event.startswith("@") else self.ask(step))
         at_once = self.files()
         return [("reply", reply), ("files at the reply", at_once), *await self.look()]
@@ -94,8 +97,9 @@ class Rig:
         ]
 
     def next_request(self) -> None:
-        """Let time pass."""
+        """Let time pass; ids go on with it."""
         self._clock.next_request()
+        self._ids.next_request()
 
     async def settle(self) -> list[str]:
         """Wait until the service has nothing more to do."""
@@ -132,9 +136,11 @@ class Rig:
         """Open the side and start the service; one that cannot be opened is used all the same."""
         self.backend = self._make(self._area, self._site)
         self._seam = Seam(self.backend, contract_methods(self._area.contract))
-        self._service = self._area.service(self._seam, self._site)
         self._router = Router()
+        self._site.hub = Hub(self._router, self._listeners.send_all)
+        self._service = self._area.service(self._seam, self._site)
         self._router.add(self._service.events())
+        self._router.add(self._neighbours)
         self.opened = "opened"
         try:
             await self.backend.open()

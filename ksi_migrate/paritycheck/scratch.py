@@ -48,7 +48,8 @@ class Scratch:
             if isinstance(files, Path):
                 copy_tree(files, root / "var")
             else:
-                _lay_down(root, files or {})
+                _lay_down(root, files or {}, 0o600)
+            _lay_down(root, area.exercise.programs, 0o700)
             async with Rig(area, root, make, durability) as rig:
                 yield rig
         finally:
@@ -104,10 +105,10 @@ def _copy_entry(entry: os.DirEntry[str], to: Path, above: frozenset[tuple[int, i
         to.chmod(stat.S_IMODE(entry.stat().st_mode) | stat.S_IRUSR | stat.S_IWUSR)
 
 
-def _lay_down(root: Path, files: Mapping[str, bytes]) -> None:
+def _lay_down(root: Path, files: Mapping[str, bytes], mode: int) -> None:
     for name, content in files.items():
         path = root / name
         for folder in reversed(path.relative_to(root).parents[:-1]):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         path.write_bytes(content)
-        path.chmod(0o600)
+        path.chmod(mode)

@@ -30,6 +30,8 @@ class Seam:
     def _noted(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any) -> Any:
             given = [_Feed(arg) if callable(arg) else arg for arg in args]
+            # At the call, not after it: a mapping may be a view of what changes meanwhile
+            told = [arg if isinstance(arg, _Feed) else repr(arg) for arg in given]
             outcome = "cancelled, or an error that the contract does not have"
             try:
                 result = await getattr(self._backend, name)(*given)
@@ -39,7 +41,7 @@ class Seam:
                 outcome = f"{type(error).__name__} {error.code}: {error}"
                 raise
             finally:
-                self._calls.append(f"{name}({', '.join(map(repr, given))}) → {outcome}")
+                self._calls.append(f"{name}({', '.join(map(str, told))}) → {outcome}")
 
         return call
 
@@ -59,6 +61,6 @@ class _Feed:
         self._digest.update(repr(items).encode())
         return self._call(*items)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         digest = self._digest.hexdigest()[:12]
         return f"<given {self._count}, the last {self._last!r}, digest {digest}>"

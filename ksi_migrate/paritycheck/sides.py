@@ -24,7 +24,7 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Flush and let go."""
 
-    async def turn(self) -> None:
+    async def between(self) -> None:
         """What happens between two steps."""
 
 
@@ -51,7 +51,7 @@ class Plain:
         """Close the side."""
         await _awaited(self._side.close)()
 
-    async def turn(self) -> None:
+    async def between(self) -> None:
         """Nothing."""
 
 
@@ -79,7 +79,7 @@ class Replaced(Plain):
         self._area = area
         self._site = site
 
-    async def turn(self) -> None:
+    async def between(self) -> None:
         """Make a new side; one that cannot be opened is used all the same, as after a refused flip."""
         await self.close()
         self._take(self._area.sync(self._site), self._area.contract)
@@ -110,14 +110,14 @@ class Switched:
         """Close the side in force."""
         await self.switch.close()
 
-    async def turn(self) -> None:
+    async def between(self) -> None:
         """Nothing."""
 
 
 class Flipping(Switched):
     """Both sides behind the switch, which changes over between steps."""
 
-    async def turn(self) -> None:
+    async def between(self) -> None:
         """Flip to the other side; one that cannot be opened is refused, and the old one goes on."""
         to = Stage.SYNC if self.switch.stage is not Stage.SYNC else Stage.ASYNC
         with suppress(FlipRefused):

@@ -57,7 +57,8 @@ async def switched(trial: Trial) -> AsyncGenerator[Outcome, None]:
     for case in trial.area.exercise.cases:
         for how, make, reference in THROUGH_THE_SWITCH:
             name = f"{case.name}, {how}"
-            expected = await play(trial, reference, case, case.files)
+            kind = "replaced" if reference is Replaced else "control"
+            expected = await _shown(trial, reference, kind, case)
             yield Outcome(name, compare(name, expected, await play(trial, make, case, case.files)))
 
 
@@ -104,9 +105,17 @@ async def play(
 
 
 async def _both(trial: Trial, case: Case, durability: Durability = "os") -> Outcome:
-    left = await play(trial, control, case, case.files, durability)
+    left = await _shown(trial, control, "control", case, durability)
     right = await play(trial, Candidate, case, case.files, durability)
     return Outcome(case.name, compare(case.name, left, right))
+
+
+async def _shown(
+    trial: Trial, make: Make, kind: str, case: Case, durability: Durability = "os"
+) -> list[Seen]:
+    """The same of a kind of control, played once."""
+    key = f"steps, {kind}, {durability}: {case.name}"
+    return await trial.once(key, lambda: play(trial, make, case, case.files, durability))
 
 
 async def _named(number: int, step: Step, rig: Rig) -> list[Seen]:

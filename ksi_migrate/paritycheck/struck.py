@@ -48,3 +48,17 @@ class Struck:
             assert task is not None  # noqa: S101 - awaited from `run`
             task.cancel()
         self._awaits += 1
+
+
+def once(number: int, at: int) -> bool:
+    """Cancel at one await."""
+    return at == number
+
+
+def from_there_on(number: int, at: int) -> bool:
+    """Cancel at one await and at all that follow."""
+    return at >= number
+
+
+MANNERS = (("once", once), ("again and again", from_there_on))
+"""How a run is cancelled, in words, and at which awaits."""

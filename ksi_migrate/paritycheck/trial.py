@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ksi_daemon.area import Area
@@ -17,18 +17,31 @@ if TYPE_CHECKING:
     from ksi_migrate.paritycheck.scratch import Scratch
     from ksi_migrate.paritycheck.sides import Make
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One room under trial, in one scratch, with the seed of what is left to chance."""
+    """One room under trial, in one scratch, with the seed of what is left to chance.
+
+    `shown` is what the control showed: trials that differ only in their candidate share it.
+    """
 
     area: Area
     scratch: Scratch
     seed: int = 0
+    shown: dict[str, Any] = field(default_factory=dict)
 
     def rig(self, make: Make) -> AbstractAsyncContextManager[Rig]:
         """The room on one side in an empty directory."""
         return self.scratch.rig(self.area, make)
+
+    async def once(self, what: str, play: Callable[[], Awaitable[T]]) -> T:
+        """What came of `play`, which has to do with the control alone, when it was called first."""
+        if what not in self.shown:
+            self.shown[what] = await play()
+        found: T = self.shown[what]
+        return found
 
     @property
     def writes(self) -> tuple[Step, Step]:
@@ -38,11 +51,17 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case: equal when there are no mismatches; `inconclusive` says why nothing can be said."""
+    """One case: equal when there are no mismatches; `inconclusive` says why nothing can be said.
+
+    `one_sided` says why only the candidate was tried: by its nature the control cannot do it. `left_out` says
+    why nothing was: it has no meaning for components of this kind.
+    """
 
     case: str
     mismatches: tuple[Mismatch, ...] = ()
     inconclusive: str | None = None
+    one_sided: str | None = None
+    left_out: str | None = None
 
 
 Check = Callable[[Trial], AsyncGenerator[Outcome, None]]
