@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ksi_daemon.process import calm_collector
 from ksi_daemon.registry import BUILT
 from ksi_daemon.replace import replace_file
-from ksi_migrate import bench_cases, bench_socket, bench_stall, choose
+from ksi_migrate import bench_parts, bench_socket, bench_stall, choose
 from ksi_migrate.bench_place import scratch
 from ksi_migrate.bench_report import FEWEST_ROUNDS, ComponentFigures, Machine, Report
 from ksi_migrate.bench_switch import SwitchCost, switch_cost
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ksi_daemon.area import Area
-    from ksi_migrate.bench_columns import Setup
     from ksi_migrate.bench_figures import Case
+    from ksi_migrate.bench_parts import Part
 
 ROUNDS: Final = 7
 
@@ -93,39 +93,46 @@ class _Bench:
 
     def measure(self, place: Path) -> Report:
         """All parts, one after the other."""
-        setups = [setup for area in self._areas for setup in bench_cases.setups(area, place)]
-        on_disk = self._stall and self._no_disk is None
-        parts = len(setups) + len(self._areas) * on_disk + len(bench_socket.STAGES) * self._socket
-        self._total = self._rounds * parts
+        parts = list(bench_parts.parts(self._areas, place))
+        stalls = self._stalls(place)
+        steps = sum(part.steps(self._rounds) for part in (*parts, *stalls))
+        self._total = steps + self._rounds * len(bench_socket.STAGES) * self._socket
         calm_collector()
-        costs = asyncio.run(self._rooms(setups))
-        if on_disk:
+        costs = asyncio.run(self._rooms(parts))
+        if stalls:
             self._on_stalling_disk(place)
         through = bench_socket.measure(place, self._rounds, self._tell) if self._socket else ()
         components = tuple(
-            ComponentFigures(name, tuple(cases), costs[name]) for name, cases in self._cases.items()
+            ComponentFigures(name, tuple(cases), costs.get(name)) for name, cases in self._cases.items()
         )
         return Report(components, self._machine(), through, *self._words())
 
-    async def _rooms(self, setups: Sequence[Setup]) -> dict[str, SwitchCost]:
+    def _stalls(self, place: Path) -> list[Part]:
+        """What is to be measured on a disk that stalls; notes why, if that is nothing."""
+        if not self._stall or self._no_disk is not None:
+            return []
+        found: list[Part] = list(bench_parts.stalls(self._areas, place))
+        if not found:
+            self._no_disk = "none of these components writes a log"
+        return found
+
+    async def _rooms(self, parts: Sequence[Part]) -> dict[str, SwitchCost]:
+        await self._measured(parts)
+        logs = [part.setup for part in parts if isinstance(part, bench_parts.Appends)]
+        return {setup.area.name: await switch_cost(setup) for setup in logs if setup.callers == 1}
+
+    async def _measured(self, parts: Sequence[Part]) -> None:
         async with idle_heartbeat() as idle:
-            for setup in setups:
-                case = await bench_cases.measure(setup, self._rounds, idle, self._tell)
-                self._cases[setup.area.name].append(case)
-        return {setup.area.name: await switch_cost(setup) for setup in setups if setup.callers == 1}
+            for part in parts:
+                case = await part.measure(self._rounds, idle, self._tell)
+                self._cases[part.area.name].append(case)
 
     def _on_stalling_disk(self, place: Path) -> None:
         try:
             with stalling_disk(place) as disk:
-                asyncio.run(self._stalls(disk))
+                asyncio.run(self._measured(self._stalls(disk)))
         except StallDiskError as error:
             self._no_disk = str(error)
-
-    async def _stalls(self, disk: Path) -> None:
-        async with idle_heartbeat() as idle:
-            for setup in bench_stall.setups(self._areas, disk):
-                case = await bench_stall.measure(setup, self._rounds, idle, self._tell)
-                self._cases[setup.area.name].append(case)
 
     def _words(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Notes, and doubts: without a disk that stalls a run that was to show nothing else shows nothing."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ PER_CALLS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of one column; `idle_max_ms` is the longest stall of the idle process meanwhile."""
+    """One round of one column; `idle_max_ms` is the longest stall of the idle process meanwhile.
+
+    `more` holds the figures that only this case has, by name; of each, less is better.
+    """
 
     calls: int
     seconds: float
@@ -27,6 +31,7 @@ class Round:
     beats: int
     cpu_s: float
     rss_peak_mib: float
+    more: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def throughput(self) -> float:
@@ -63,13 +68,17 @@ class Side:
     cpu_s: float
     rss_peak_mib: float
     calls: int
+    rounds: int
     beats: int
     spread: Spread
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times better async is; None where there is nothing to divide by."""
+    """How many times better async is; None where there is nothing to divide by.
+
+    The least and the greatest are of the rounds that ran side by side, or of all where one column has fewer.
+    """
 
     throughput: float | None
     throughput_min: float | None
@@ -81,7 +90,12 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One load on one component; `reference` is None where the original did no such thing."""
+    """One load on one component; `reference` is None where the original did no such thing.
+
+    `rounds` are those of the column that has fewest. `more` holds the figures that only this case has: name →
+    the columns' medians, and how many times better async is than sync (`ratio`). `note` is what a reader must
+    know to take the figures rightly, or empty.
+    """
 
     name: str
     callers: int
@@ -90,6 +104,8 @@ class Case:
     sync: Side
     candidate: Side
     ratio: Ratio
+    more: Mapping[str, Mapping[str, float | None]]
+    note: str
 
     def document(self) -> dict[str, Any]:
         """The case as JSON."""
@@ -126,16 +142,18 @@ def side_of(rounds: Sequence[Round]) -> Side:
         cpu_s=median(one.cpu_s / one.calls * PER_CALLS for one in rounds),
         rss_peak_mib=median(one.rss_peak_mib for one in rounds),
         calls=sum(one.calls for one in rounds),
+        rounds=len(rounds),
         beats=sum(one.beats for one in rounds),
         spread=Spread(min(rates), max(rates), min(stalls), max(stalls)),
     )
 
 
-def case_of(name: str, callers: int, rounds: Mapping[str, Sequence[Round]]) -> Case:
+def case_of(name: str, callers: int, rounds: Mapping[str, Sequence[Round]], note: str = "") -> Case:
     """The figures of a case from its rounds by column (`reference` may have none)."""
     reference = side_of(rounds["reference"]) if rounds["reference"] else None
     control, candidate = side_of(rounds["sync"]), side_of(rounds["async"])
-    pairs = zip(rounds["sync"], rounds["async"], strict=True)
+    alike = len(rounds["sync"]) == len(rounds["async"])
+    pairs = (zip if alike else product)(rounds["sync"], rounds["async"])
     paired = [after.throughput / before.throughput for before, after in pairs]
     rate = reference.throughput_per_s if reference else None
     ratio = Ratio(
@@ -146,7 +164,22 @@ def case_of(name: str, callers: int, rounds: Mapping[str, Sequence[Round]]) -> C
         vs_reference=_quotient(candidate.throughput_per_s, rate),
         sync_vs_reference=_quotient(control.throughput_per_s, rate),
     )
-    return Case(name, callers, len(paired), reference, control, candidate, ratio)
+    fewest = min(len(found) for found in rounds.values() if found)
+    return Case(name, callers, fewest, reference, control, candidate, ratio, _more(rounds), note)
+
+
+def _more(rounds: Mapping[str, Sequence[Round]]) -> dict[str, dict[str, float | None]]:
+    names = dict.fromkeys(name for found in rounds.values() for one in found for name in one.more)
+    return {name: _own(name, rounds) for name in names}
+
+
+def _own(name: str, rounds: Mapping[str, Sequence[Round]]) -> dict[str, float | None]:
+    columns = {
+        column: median(known) if (known := [one.more[name] for one in found if name in one.more]) else None
+        for column, found in rounds.items()
+    }
+    control, candidate = columns["sync"], columns["async"]
+    return {**columns, "ratio": None if control is None else _quotient(control, candidate)}
 
 
 def _quotient(part: float, whole: float | None) -> float | None:

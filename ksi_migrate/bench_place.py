@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ksi_daemon.linefile import private_directory
 from ksi_daemon.settings import Settings
@@ -53,8 +53,8 @@ def scratch(root: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def settings_of(root: Path) -> Settings:
-    """Default settings on `root`, whatever `KSI_*` is set: the real daemon's logs must not be measured on."""
+def settings_of(root: Path, **more: Any) -> Settings:
+    """Default settings on `root` but for `more`, whatever `KSI_*` says: never on real logs."""
     fields = Settings.model_fields.items()
     plain = {name: field.default for name, field in fields if name != "root"}
-    return Settings(root=root, **plain, _env_file=None)  # type: ignore[call-arg]  # pydantic-settings adds it
+    return Settings(**{**plain, **more, "root": root}, _env_file=None)  # type: ignore[call-arg]  # pydantic-settings adds it

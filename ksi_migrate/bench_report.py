@@ -29,16 +29,17 @@ ORIGINAL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ComponentFigures:
-    """One component: its cases, and what the switch costs it while it is at sync."""
+    """One component: its cases, and what the switch costs it at sync (None where it writes no log)."""
 
     name: str
     cases: tuple[Case, ...]
-    switch_cost: SwitchCost
+    switch_cost: SwitchCost | None
 
     def document(self) -> dict[str, Any]:
         """The component as JSON."""
         cases = [case.document() for case in self.cases]
-        return {"name": self.name, "cases": cases, "switch_cost": asdict(self.switch_cost)}
+        cost = None if self.switch_cost is None else asdict(self.switch_cost)
+        return {"name": self.name, "cases": cases, "switch_cost": cost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Report:
         for component in self.components:
             for case in component.cases:
                 where = f"{component.name}, {case.name}"
-                if case.rounds < FEWEST_ROUNDS:
+                if case.rounds < FEWEST_ROUNDS and not case.note:  # the note says why they are enough
                     yield f"{where}: {case.rounds} rounds have no median, at least {FEWEST_ROUNDS} have"
                 if (beats := min(case.sync.beats, case.candidate.beats)) < FEWEST_BEATS:
                     yield f"{where}: {beats} heartbeats have no p99, at least {FEWEST_BEATS} have"

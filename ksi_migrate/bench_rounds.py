@@ -14,7 +14,7 @@ from ksi_migrate.bench_columns import REFERENCE, items, opened
 from ksi_migrate.bench_figures import Round, percentile
 from ksi_migrate.bench_memory import forget_peak, peak_mib
 from ksi_migrate.bench_proof import check, check_count
-from ksi_migrate.exits import Inconclusive
+from ksi_migrate.exits import CommandError, Inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -49,7 +49,7 @@ class Taken:
 
 
 async def observed(idle: IdleHeartbeat, where: str, work: Awaitable[object]) -> Taken:
-    """Run `work` with both heartbeats beating. Raises `Disturbed`."""
+    """Run `work` with both heartbeats beating. Raises `Disturbed`, and what `work` itself found wrong."""
     heart = Heartbeat()
     gc.collect()
     forget_peak()
@@ -58,6 +58,8 @@ async def observed(idle: IdleHeartbeat, where: str, work: Awaitable[object]) -> 
     cpu, begun = time.process_time(), time.perf_counter()
     try:
         await work
+    except CommandError:
+        raise
     except KsiError as error:
         raise Disturbed(where, error) from error
     finally:

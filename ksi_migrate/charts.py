@@ -1,10 +1,11 @@
-"""Bar charts as inline SVG: lengths are per cent of the box, text is not: one drawing fits every screen."""
+"""Charts as inline SVG: lengths are per cent of the box, text is not: one drawing fits every screen."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ksi_migrate.figures import short
@@ -20,6 +21,9 @@ ROW = 26
 BAR = 14
 STEM = 2
 DOT = 5
+TALL = 190  # px: where zero lies in a chart of lines
+TOP = 12
+FOOT = 24
 MOST_TICKS = 5
 
 
@@ -158,3 +162,71 @@ def _whisker(low: float | None, high: float | None, scale: Scale, middle: int) -
 
 def _upright(name: str, percent: float, top: int, bottom: int) -> str:
     return f'<line class="{name}" x1="{percent:.3f}%" x2="{percent:.3f}%" y1="{top}" y2="{bottom}"/>'
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart: its points as (across, up, the figure in words), from left to right."""
+
+    label: str
+    role: str
+    points: Sequence[tuple[float, float, str]]
+
+
+def lines(ident: str, title: str, drawn: Sequence[Line], across: str) -> str:
+    """Draw lines over one linear scale each way, both from 0; `across` names what goes from left to right.
+
+    The figures stand at the last points and all of them in words in the description, as for `plot`.
+    """
+    spoken = "; ".join(
+        f"{line.label} {text} at {short(x)} {across}" for line in drawn for x, _, text in line.points
+    )
+    wide = max((x for line in drawn for x, _, _ in line.points), default=1.0)
+    scale = scale_for_lines(y for line in drawn for _, y, _ in line.points)
+    parts = [
+        _open("lines", TALL + FOOT, f'role="img" aria-labelledby="{ident}-title {ident}-desc"'),
+        f'<title id="{ident}-title">{escape(title)}</title>',
+        f'<desc id="{ident}-desc">{escape(spoken)}</desc>',
+        *(_level(tick, scale) for tick in scale.ticks()),
+        *(_across(x, wide) for x in sorted({x for line in drawn for x, _, _ in line.points})),
+        *(_line(line, wide, scale) for line in drawn),
+    ]
+    return "\n".join([*parts, "</svg>"])
+
+
+def scale_for_lines(values: Iterable[float]) -> Scale:
+    """A linear scale from 0, whatever the figures span: a line's slope must mean something."""
+    return Scale(0.0, max(values, default=0.0) or 1.0, log=False)
+
+
+def _height(value: float, scale: Scale) -> float:
+    return TOP + (TALL - TOP) * (1 - scale.percent(value) / 100)
+
+
+def _level(tick: float, scale: Scale) -> str:
+    at = _height(tick, scale)
+    return (
+        f'<line class="grid" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+        f'<text class="label" x="-10" y="{at:.1f}" dy="0.35em">{short(tick)}</text>'
+    )
+
+
+def _across(x: float, wide: float) -> str:
+    return f'<text class="tick" x="{100 * x / wide:.3f}%" y="{TALL + 16}">{short(x)}</text>'
+
+
+def _line(line: Line, wide: float, scale: Scale) -> str:
+    places = [(f"{100 * x / wide:.3f}%", f"{_height(y, scale):.1f}") for x, y, _ in line.points]
+    strokes = (
+        f'<line class="stroke" x1="{x}" y1="{y}" x2="{right}" y2="{below}"/>'
+        for (x, y), (right, below) in pairwise(places)
+    )
+    dots = (f'<circle class="dot" cx="{x}" cy="{y}" r="{DOT - 1}"/>' for x, y in places)
+    value = ""
+    if line.points:
+        x, y = places[-1]
+        value = (
+            f'<text class="value" x="{x}" dx="10" y="{y}" dy="0.35em">'
+            f"{escape(line.label)} {escape(line.points[-1][2])}</text>"
+        )
+    return f'<g class="{escape(line.role)}">{"".join(strokes)}{"".join(dots)}{value}</g>'

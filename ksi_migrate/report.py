@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ksi_migrate import report_figures
+from ksi_migrate import report_figures, report_more
 from ksi_migrate.figures import DASH, better, milliseconds, number, plain
 from ksi_migrate.report_style import STYLE
 from ksi_migrate.report_tables import figures_table, name_of, ratios_table, socket_table
@@ -94,10 +94,15 @@ def _component(index: int, component: Mapping[str, Any], idle: float | None) -> 
     name, cases = name_of(component), component.get("cases") or []
     if not cases:
         return f'<h2>{escape(name)}</h2>\n<p class="muted">No case of this component was measured.</p>'
-    tables = f'<div class="tables">\n{figures_table(name, cases)}\n{ratios_table(name, cases)}\n</div>'
+    more = (report_more.more_table(name, cases), report_more.notes(cases))
+    inner = "\n".join((figures_table(name, cases), ratios_table(name, cases), *filter(None, more)))
     throughput = report_figures.throughput(f"throughput-{index}", name, cases)
     stall = report_figures.loop_stall(f"stall-{index}", name, cases, idle)
-    return f'<h2>{escape(name)}</h2>\n<div class="pair">\n{throughput}\n{stall}\n</div>\n{tables}'
+    walls = report_more.walls(f"walls-{index}", name, cases)
+    drawn = "\n".join(filter(None, (walls, throughput, stall)))
+    return (
+        f'<h2>{escape(name)}</h2>\n<div class="pair">\n{drawn}\n</div>\n<div class="tables">\n{inner}\n</div>'
+    )
 
 
 def _socket(socket: Mapping[str, Any]) -> str:

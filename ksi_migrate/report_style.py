@@ -66,6 +66,12 @@ svg .notch { stroke: var(--whisker); stroke-width: 2; }
 svg .reference { fill: var(--reference); }
 svg .sync { fill: var(--sync); }
 svg .async { fill: var(--async); }
+svg .stroke { stroke-width: 2; }
+svg .sync .stroke { stroke: var(--sync); }
+svg .async .stroke { stroke: var(--async); }
+.whole { grid-column: 1 / -1; }
+.box.wide { padding-left: 2.6rem; padding-right: 8rem; }
+.notes { margin: 1rem 0 0; padding-left: 1.2rem; color: var(--muted); font-size: .875rem; }
 .tables { margin-top: 1rem; }
 .scroll { /* a shade at an edge behind which there is more: the first two layers move along and cover it */
   overflow-x: auto; margin: 0 -.6rem;

@@ -43,24 +43,24 @@ def figures_table(component: str, cases: Sequence[Mapping[str, Any]]) -> str:
     heads = [title for title, _, _ in FIGURE_COLUMNS]
     heads.insert(1, "Slowest to fastest round")
     bodies = [_case_body(case) for case in cases]
-    return _table(f"{component}: all figures", ("Case", "Side"), heads, bodies)
+    return table(f"{component}: all figures", ("Case", "Side"), heads, bodies)
 
 
 def ratios_table(component: str, cases: Sequence[Mapping[str, Any]]) -> str:
     """Set the ratios of a component, one row per case; sync to reference is worked out here."""
-    bodies = [f"<tr>{_row_head(name_of(case))}{_cells(_ratios(case))}</tr>" for case in cases]
-    return _table(f"{component}: ratios", ("Case",), RATIO_COLUMNS, ["\n".join(bodies)])
+    bodies = [f"<tr>{_row_head(name_of(case))}{cells(_ratios(case))}</tr>" for case in cases]
+    return table(f"{component}: ratios", ("Case",), RATIO_COLUMNS, ["\n".join(bodies)])
 
 
 def socket_table(cases: Sequence[Mapping[str, Any]]) -> str:
     """Set what went through the socket, one row per case, beside the original's figures."""
     rows = [
         f"<tr>{_row_head(name_of(case))}{_row_head(str(case.get('stage') or DASH))}"
-        f"{_cells(form(number(case, key)) for _, key, form in SOCKET_COLUMNS)}</tr>"
+        f"{cells(form(number(case, key)) for _, key, form in SOCKET_COLUMNS)}</tr>"
         for case in cases
     ]
     heads = [title for title, _, _ in SOCKET_COLUMNS]
-    return _table("Through the socket: all figures", ("Case", "Stage"), heads, ["\n".join(rows)])
+    return table("Through the socket: all figures", ("Case", "Stage"), heads, ["\n".join(rows)])
 
 
 def spread_of(side: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
@@ -93,7 +93,7 @@ def _case_body(case: Mapping[str, Any]) -> str:
     rows = []
     for index, side in enumerate(SIDES):
         key = f'<th scope="row"><span class="key {side}"></span>{side}</th>'
-        rows.append(f"<tr>{'' if index else head}{key}{_cells(_side_figures(case.get(side)))}</tr>")
+        rows.append(f"<tr>{'' if index else head}{key}{cells(_side_figures(case.get(side)))}</tr>")
     return "\n".join(rows)
 
 
@@ -108,7 +108,8 @@ def _row_head(text: str) -> str:
     return f'<th class="case-name" scope="row">{escape(text)}</th>'
 
 
-def _cells(texts: Iterable[str]) -> str:
+def cells(texts: Iterable[str]) -> str:
+    """One cell for each text; a dash says aloud what it means."""
     return "".join(f"<td>{_spoken(text)}</td>" for text in texts)
 
 
@@ -118,7 +119,8 @@ def _spoken(text: str) -> str:
     return escape(text)
 
 
-def _table(caption: str, words: Iterable[str], heads: Iterable[str], bodies: Iterable[str]) -> str:
+def table(caption: str, words: Iterable[str], heads: Iterable[str], bodies: Iterable[str]) -> str:
+    """Set bodies of rows under headings, the first of them for words; in a box of its own that scrolls."""
     columns = "".join(f'<th scope="col" class="words">{escape(word)}</th>' for word in words)
     columns += "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     body = "\n".join(f"<tbody>\n{rows}\n</tbody>" for rows in bodies)

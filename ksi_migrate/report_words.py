@@ -47,6 +47,14 @@ METHOD = (
         ),
     ),
     (
+        "More figures",
+        (
+            "Wall time is from the first request of a round to its last answer. Loop time for one call is"
+            " the processor time of the loop's own thread, which no other client has meanwhile. In both"
+            " less is better, and the last column says how many times better async is than sync."
+        ),
+    ),
+    (
         "CPU and memory",
         (
             "Processor time for 10,000 calls, user and system together, and the most memory that the run"

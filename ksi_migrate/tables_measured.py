@@ -27,6 +27,9 @@ def bench(document: Document) -> Iterator[RenderableType]:
         rows = (_side(case, side) for case in row["cases"] for side in SIDES if case.get(side))
         yield table(heads, rows, title=row["name"])
         yield _ratios(row["cases"])
+        if any(case.get("more") for case in row["cases"]):
+            yield _more(row["cases"])
+        yield from (Text.assemble("· ", word(case["note"])) for case in row["cases"] if case.get("note"))
         yield Text("")
     if "socket" in document:
         yield _socket(document["socket"]["cases"])
@@ -59,17 +62,29 @@ def _ratios(cases: list[Document]) -> Table:
     return table(heads, rows)
 
 
+def _more(cases: list[Document]) -> Table:
+    """What a case measures besides; less is better."""
+    rows = (
+        (case["name"], name, *(_plain(found.get(side)) for side in SIDES), times(number(found, "ratio")))
+        for case in cases
+        for name, found in case.get("more", {}).items()
+    )
+    return table(("case", "figure, less is better", *SIDES, "times better"), rows)
+
+
+def _plain(value: float | None) -> str | None:
+    return None if value is None else plain(value)
+
+
 def _socket(cases: list[Document]) -> Table:
     rows = (
         (
             case.get("name"),
             case.get("stage"),
-            rate(number(case, "throughput_per_s")),
+            rate(number(case, "publishes_per_s")),
+            milliseconds(number(case, "ping_p50_ms")),
             milliseconds(number(case, "ping_p99_ms")),
-            milliseconds(number(case, "loop_stall_p99_ms")),
         )
         for case in cases
     )
-    return table(
-        ("case", "stage", "throughput", "ping p99", "loop stall p99"), rows, title="through the socket"
-    )
+    return table(("case", "stage", "acknowledged", "ping p50", "ping p99"), rows, title="through the socket")

@@ -68,6 +68,7 @@ def document() -> dict[str, Any]:
                     case("append, one caller", 1, one, (0.62, 14.0, 0.585)),
                 ],
             },
+            {"name": "claude_cli", "cases": [turns(agents) for agents in (1, 5, 20)], "switch_cost": None},
             {
                 "name": "completion",
                 "cases": [case("record usage, fsync for each line", 100, synced, (None, None, None))],
@@ -84,6 +85,25 @@ def document() -> dict[str, Any]:
             "cases": [socket_case("async", 123_456.7, 6.2, 154.3), socket_case("sync", 2930, 86.2, None)]
         },
     }
+
+
+def turns(agents: int) -> dict[str, Any]:
+    """One case of so many agents, a turn of a second each, with the figures that only it has."""
+    slow, quick = 1.01 * agents, 1.01 + 0.01 * agents
+    ours = {
+        "reference": None if agents == 1 else slow,
+        "sync": 1.02 * slow,
+        "async": quick,
+        "ratio": 1.02 * slow / quick,
+    }
+    sides = (
+        side(0.99, 1010, 1e3 * slow, 990, 1e3 * slow, 8.1, 45.3),
+        side(0.97, 1030, 1e3 * slow, 995, 1e3 * slow, 30.2, 45.4),
+        side(agents / quick, 1010, 1020, 1.9, 6.1, 70.5, 45.9),
+    )
+    found = case(f"{agents} agents, 1 s each", agents, sides, (slow / quick, 1e3 * slow / 6.1, slow / quick))
+    note = "reference and sync: 1 round, since each takes 20 s" if agents == 20 else ""
+    return {**found, "more": {"wall_s": ours, "not_known_to_the_page": ours}, "note": note}
 
 
 def socket_case(stage: str, publishes: float, ping: float, times: float | None) -> dict[str, Any]:

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ksi_daemon.registry import BUILT
-from ksi_migrate import bench, bench_cases, bench_report, bench_socket, bench_stall, bench_switch, mounts
+from ksi_migrate import (
+    bench,
+    bench_cases,
+    bench_growth,
+    bench_identities,
+    bench_parts,
+    bench_report,
+    bench_socket,
+    bench_stall,
+    bench_switch,
+    bench_turns,
+    mounts,
+)
 from ksi_migrate.choose import WrongUsage
 from ksi_migrate.exits import Exit, Inconclusive, Refused
 from ksi_migrate.idle import IdleLost
@@ -19,6 +31,20 @@ from ksi_migrate.stalldisk import StallDiskError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+LOGS = ["100 callers", "1 caller", "100 callers, fsync", "stalling disk"]
+CASES = {
+    "messaging": LOGS,
+    "completion": LOGS,
+    "claude_cli": ["1 agent, 0.02 s each", "2 agents, 0.02 s each"],
+    "agent": [
+        "1 update at a time, 30 stored",
+        "30 updates at once, 30 stored",
+        "create 40, 1 at a time",
+        "create 40, 1 at a time, fsync",
+        "1 update at a time, 30 stored",
+    ],
+}
 
 SIDE = {
     "throughput_per_s",
@@ -49,6 +75,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_cases, "ROUND_S", 0.02)
     monkeypatch.setattr(bench_switch, "PAIRS", 4)
     monkeypatch.setattr(bench_stall, "LASTS_S", 0.1)
+    monkeypatch.setattr(bench_turns, "WAITS_S", 0.02)
+    monkeypatch.setattr(bench_turns, "AGENTS", (1, 2))
+    monkeypatch.setattr(bench_identities, "ROUND_S", 0.02)
+    monkeypatch.setattr(bench_growth, "ALL", 40)
+    for name in ("FEW", "MANY", "AT_ONCE"):
+        monkeypatch.setattr(bench_parts, name, 30)
     monkeypatch.setattr(bench_socket, "WARM_S", 0.05)
     monkeypatch.setattr(bench_socket, "SECONDS", 0.1)
 
@@ -69,10 +101,10 @@ def test_every_built_component_is_measured(tmp_path: Path, monkeypatch: pytest.M
     document = json.loads(json.dumps(found.document()))
 
     assert [component["name"] for component in document["components"]] == [area.name for area in BUILT]
-    names = ["100 callers", "1 caller", "100 callers, fsync", "stalling disk"]
     for component in document["components"]:
-        assert [case["name"] for case in component["cases"]] == names
-        assert component["switch_cost"]["pairs"] == 4
+        names = [case["name"] for case in component["cases"]]
+        assert names == CASES[component["name"]]
+        assert (component["switch_cost"] or {}).get("pairs") == (4 if "stalling disk" in names else None)
         for case in component["cases"]:
             assert set(case["sync"]) >= SIDE <= set(case["async"])
             assert (case["reference"] is None) == ("fsync" in case["name"])
@@ -109,6 +141,30 @@ def test_enough_rounds_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     doubtful = replace(found.components[0], cases=(replace(found.components[0].cases[0], sync=few),))
     assert replace(found, components=(doubtful,)).exit_code is Exit.INCONCLUSIVE
     assert found.document()["ok"]
+
+
+def test_without_a_log_there_is_nothing_to_stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A component that writes no log is measured all the same; what was asked for in vain is said."""
+    monkeypatch.setattr(bench, "unavailable", lambda: None)
+    monkeypatch.setattr(bench, "stalling_disk", plain_disk)
+
+    found = bench.run(["claude_cli"], root=tmp_path, rounds=1, stall=True)
+
+    assert [case.name for case in found.components[0].cases] == CASES["claude_cli"]
+    assert found.components[0].switch_cost is None
+    assert found.doubts == ("stalling disk left out: none of these components writes a log",)
+
+
+def test_few_rounds_on_purpose_are_no_doubt(tmp_path: Path):
+    """Where a note says why a case has few rounds, they are enough."""
+    found = bench.run(["claude_cli"], root=tmp_path, rounds=1)
+    component = found.components[0]
+    noted = replace(component, cases=tuple(replace(case, note="each takes long") for case in component.cases))
+
+    doubts = [note for note in replace(found, components=(noted,)).document()["notes"] if "rounds" in note]
+
+    assert any("rounds have no median" in note for note in found.document()["notes"])
+    assert doubts == []
 
 
 @pytest.mark.parametrize(("socket", "doubted"), [(False, True), (True, False)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +41,34 @@ def test_figures_are_medians_with_the_extremes_beside_them():
     assert case.candidate.latency_p50_ms == 1.0
     assert (case.ratio.throughput, case.ratio.throughput_min, case.ratio.throughput_max) == (5.0, 1.0, 10.0)
     assert (case.ratio.loop_stall_max, case.ratio.vs_reference) == (1.0, None)
+
+
+def test_figures_of_a_case_alone_have_medians_and_ratios():
+    """Each column's median stands under the figure's name; less is better; what a column lacks is null."""
+    rounds = {
+        "reference": [],
+        "sync": [replace(one(10), more={"wall_s": wall, "own_s": 1.0}) for wall in (8.0, 9.0, 12.0)],
+        "async": [replace(one(90), more={"wall_s": 3.0})],
+    }
+
+    document = case_of("20 agents", 20, rounds, "sync has more rounds").document()
+
+    assert document["more"]["wall_s"] == {"reference": None, "sync": 9.0, "async": 3.0, "ratio": 3.0}
+    assert document["more"]["own_s"] == {"reference": None, "sync": 1.0, "async": None, "ratio": None}
+    assert (document["rounds"], document["sync"]["rounds"], document["note"]) == (
+        1,
+        3,
+        "sync has more rounds",
+    )
+
+
+def test_rounds_that_have_no_partner_are_compared_with_all():
+    """With fewer rounds in one column the least and the greatest ratio are of every pair."""
+    rounds = {"reference": [], "sync": [one(10), one(20)], "async": [one(100)]}
+
+    ratio = case_of("c", 1, rounds).ratio
+
+    assert (ratio.throughput_min, ratio.throughput_max) == (5.0, 10.0)
 
 
 def test_a_ratio_that_is_not_defined_is_null():

@@ -126,7 +126,7 @@ BENCH = document(
             ],
         }
     ],
-    socket={"cases": [{"name": "publish", "stage": "async", "throughput_per_s": 50000.0}]},
+    socket={"cases": [{"name": "publish", "stage": "async", "publishes_per_s": 50000.0}]},
     notes=["a note"],
 )
 
@@ -172,6 +172,16 @@ DEMO = document(
     before=WINDOW,
     after=WINDOW,
     fsync={"before": None, "after": WINDOW},
+    agents={
+        "before": {
+            "agents": 5,
+            "turn_s": 1.0,
+            "seconds": 5.2,
+            "loop_stall_max_ms": 5100.0,
+            "ping_p99_ms": None,
+        },
+        "after": {"agents": 5, "turn_s": 1.0, "seconds": 1.3, "loop_stall_max_ms": 4.0, "ping_p99_ms": 3.0},
+    },
     counted={**COUNTED, "files": [{"component": "messaging", "path": "x", **COUNTED}]},
     problems=["one is lost"],
     kept="/somewhere",
@@ -188,14 +198,23 @@ def test_demo_shows_a_line_for_each_phase_and_the_count(monkeypatch):
         return Given(DEMO, Exit.FINDING)
 
     monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setenv("COLUMNS", "160")
     ended = migrate("demo", "--fast")
 
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
     assert "enable: rate 900/s" in ended.err
     assert ended.err.endswith("messaging=async\n")
-    for word in ("in force", "before: sync", "on disk", "! one is lost", "kept for a look: /somewhere"):
+    for word in (
+        "in force",
+        "before: sync",
+        "on disk",
+        "! one is lost",
+        "kept for a look: /somewhere",
+        "5 agents",
+    ):
         assert word in ended.out
+    assert "5 agents, a turn of 1 s each" in ended.out
 
 
 def test_demo_that_went_well_keeps_nothing(monkeypatch):

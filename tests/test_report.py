@@ -10,6 +10,7 @@ import pytest
 
 from ksi_migrate import charts, figures
 from ksi_migrate.report import render
+from ksi_migrate.report_tables import SIDES
 from tests.report_page import SVG, Outline, plots, row_of, svgs
 from tests.report_sample import FIGURES, NOTHING, case, document, side
 
@@ -56,13 +57,13 @@ def test_drawings_have_title_and_description() -> None:
 
 
 def test_tables_have_real_markup() -> None:
-    """Two tables a component and one for the socket, each with caption, scoped headings and its own box."""
+    """Two tables a component, one more where it has more figures, one for the socket: all with a caption."""
     outline = Outline(render(document()))
     scopes = {attrs.get("scope") for tag, attrs in outline.seen if tag == "th"}
 
-    assert (outline.count("table"), outline.count("caption"), outline.count("thead")) == (5, 5, 5)
+    assert (outline.count("table"), outline.count("caption"), outline.count("thead")) == (8, 8, 8)
     assert scopes == {"col", "row", "rowgroup"}
-    assert sum(attrs.get("class") == "scroll" for _, attrs in outline.seen) == 5
+    assert sum(attrs.get("class") == "scroll" for _, attrs in outline.seen) == 8
 
 
 def test_same_document_gives_same_page() -> None:
@@ -142,10 +143,11 @@ def test_an_empty_document_is_a_page(empty: dict[str, Any]) -> None:
 
 def test_sides_stand_in_one_order() -> None:
     """Reference, sync and async stand in this order in every chart of a component, with their own names."""
-    rows = [rows for title, rows in plots(render(document())).items() if "socket" not in title]
+    drawn = plots(render(document())).items()
+    rows = [rows for title, rows in drawn if not title.startswith("Wall time") and "socket" not in title]
 
     assert {tuple(label for label, _, _ in row) for row in rows} == {("reference", "sync", "async")}
-    assert len(rows) == 6
+    assert len(rows) == 12
 
 
 def test_all_cases_of_a_chart_share_one_scale() -> None:
@@ -173,7 +175,7 @@ def test_idle_process_is_a_line_across_the_stall_charts() -> None:
     without = document()
     del without["machine"]["idle_loop_stall_max_ms"]
 
-    assert render(document()).count('class="guide"') == 3
+    assert render(document()).count('class="guide"') == 6
     assert render(without).count('class="guide"') == 0
 
 
@@ -211,5 +213,47 @@ def test_logarithmic_scale_says_so() -> None:
     """Beside the unit of a chart stands that its scale is logarithmic, and only where it is."""
     page = render(document())
 
-    assert page.count("milliseconds, logarithmic scale") == 2
-    assert page.count(">operations a second</p>") == 2
+    assert page.count("milliseconds, logarithmic scale") == 3
+    assert page.count(">operations a second</p>") == 3
+
+
+def test_figures_of_its_own_stand_in_a_table() -> None:
+    """Each with its unit; one that the page does not know under its key; nothing where a case has none."""
+    outline = Outline(render(document()))
+    words = [word for word in outline.words if word.strip()]
+
+    assert words.count("claude_cli: more figures") == 1
+    assert "messaging: more figures" not in words
+    at = words.index("claude_cli: more figures")
+    assert words[at:][:7] == ["claude_cli: more figures", "Case", "Figure", *SIDES, "Better at async"]
+    assert words[at:][7:13] == ["1 agents, 1 s each", "Wall time", "\u2013", "1.03\xa0s", "1.02\xa0s", "1×"]
+    assert words[at:][13] == "not_known_to_the_page"
+    assert "20 agents, 1 s each: reference and sync: 1 round, since each takes 20 s." in words
+
+
+def test_wall_time_is_drawn_against_the_number_of_agents() -> None:
+    """One line for sync and one for async, left to right; none with too few points."""
+    few = document()
+    few["components"][1]["cases"].pop()
+    (drawn,) = [svg for svg in svgs(render(document())) if "Wall time" in (svg.findtext(f"{SVG}title") or "")]
+    strokes = {
+        group.get("class"): [
+            (float(line.attrib["x1"].rstrip("%")), float(line.attrib["y1"]), float(line.attrib["y2"]))
+            for line in group.iter(f"{SVG}line")
+        ]
+        for group in drawn.iter(f"{SVG}g")
+    }
+
+    assert [x for x, _, _ in strokes["sync"]] == [x for x, _, _ in strokes["async"]] == [5, 25]
+    assert all(above > below for _, above, below in strokes["sync"])
+    assert strokes["sync"][-1][2] == charts.TOP
+    assert "async 1.21\xa0s at 20 agents" in (drawn.findtext(f"{SVG}desc") or "")
+    assert "Wall time of" not in render(few)
+
+
+def test_lines_without_points_are_a_drawing() -> None:
+    """Nothing measured is an empty chart, not an error."""
+    drawn = charts.lines("x", "t", [charts.Line("sync", "sync", [])], "agents")
+
+    assert "stroke" not in drawn
+    assert drawn.endswith("</svg>")
