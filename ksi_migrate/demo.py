@@ -11,6 +11,7 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
+from ksi_migrate import demo_agents
 from ksi_migrate.demo_count import Count, Counted, count_log
 from ksi_migrate.demo_load import KINDS, Load
 from ksi_migrate.demo_meter import Meter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
 
+    from ksi_migrate.demo_agents import Agents
     from ksi_migrate.demo_frame import Figures, Frame
     from ksi_migrate.demo_load import Ledger
     from ksi_migrate.demo_scratch import Scratch
@@ -35,12 +37,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 class Report:
     """What was done, what the same load met before and after, and what stands on the disk.
 
-    `figures` by window: before and after, each with `durability: os`, and the same with `fsync`. `kept` is
-    the scratch directory, left for inspection when there are problems.
+    `figures` by window: before and after, each with `durability: os`, and the same with `fsync`; `agents`:
+    before and after. `kept` is the scratch directory, left for inspection when there are problems.
     """
 
     steps: tuple[Step, ...]
     figures: Mapping[str, Figures]
+    agents: Mapping[str, Agents]
     counted: tuple[Counted, ...]
     problems: tuple[str, ...]
     kept: str | None
@@ -64,6 +67,10 @@ class Report:
             before=measured.get("before"),
             after=measured.get("after"),
             fsync={"before": measured.get("before_fsync"), "after": measured.get("after_fsync")},
+            agents={
+                when: self.agents[when].document() if when in self.agents else None
+                for when in ("before", "after")
+            },
             counted={**asdict(total), "files": files},
             problems=list(self.problems),
             kept=self.kept,
@@ -79,12 +86,13 @@ def run(*, fast: bool, show: Callable[[Frame], None]) -> Report:
     steps = Steps()
     with _ended_by_signals(), scratch() as place:
         script = Script(place, steps, FAST if fast else FULL)
-        ledgers = _with_daemon(place, script, show)
+        ledgers = (*_with_daemon(place, script, show), *demo_agents.ledgers(script.answered))
         counted = tuple(_count(place, ledgers, steps))
         problems = (*steps.problems, *(problem for one in counted for problem in one.problems))
         place.keep = bool(problems)
         kept = str(place.root) if place.keep else None
-        return Report(tuple(steps.done), dict(script.figures), counted, problems, kept)
+        agents = dict(script.agents)
+        return Report(tuple(steps.done), dict(script.figures), agents, counted, problems, kept)
 
 
 @contextlib.contextmanager

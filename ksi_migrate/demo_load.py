@@ -82,12 +82,16 @@ def _usage(client: str, number: int) -> dict[str, Any]:
 
 
 def _of_message(record: dict[str, Any]) -> Identity:
+    if record["type"] == "COMPLETION_RESULT":  # an agent's one answer
+        return str(record["client_id"]), 0
     if type(record["number"]) is not int:
         raise TypeError("no number")
     return str(record["from"]), record["number"]
 
 
 def _of_usage(record: dict[str, Any]) -> Identity:
+    if not str(record["request_id"]).startswith(f"{record['agent_id']}:"):  # an agent's one turn
+        return str(record["agent_id"]), 0
     client, _, number = str(record["request_id"]).rpartition(":")
     return client, int(number)
 

@@ -6,18 +6,19 @@ import asyncio
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from ksi_migrate.demo_frame import Figures, Frame, p99
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ksi_migrate.demo_load import Load
 
+T = TypeVar("T")
 ANSWER_S = 5.0
 
 
@@ -85,6 +86,15 @@ class Meter:
         while self._last.at - start.at < seconds:
             await self.next_sample()
         return _figures(start, tuple(window))
+
+    async def during(self, work: Awaitable[T]) -> tuple[T, Figures]:
+        """What `work` gives, and the figures of the samples until the first after its end."""
+        start = await self.next_sample()
+        window: list[Sample] = []
+        self._window = window
+        result = await work
+        await self.next_sample()
+        return result, _figures(start, tuple(window))
 
     async def _sample(self) -> Sample:
         loop, status = await ask(self._socket, "system:loop", "migration:status")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import ksi_daemon
 from ksi_daemon import client, flagtext, settings, transport
+from ksi_daemon.claude_cli.standin import PROGRAM
 from ksi_daemon.errors import SocketUnusable
 from ksi_daemon.flags import Stage
 from ksi_daemon.registry import AREAS
@@ -89,10 +90,20 @@ def scratch() -> Iterator[Scratch]:
     try:
         _check(found.settings)
         found.settings.flags_path.write_text(initial_flags())
+        _lay_down_claude(root)
         yield found
     finally:
         if not found.keep:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def _lay_down_claude(root: Path) -> None:
+    """A stand-in for the `claude` command: the demo must neither cost anything nor reach anybody."""
+    program = root / "bin" / "claude"
+    program.parent.mkdir()
+    program.write_bytes(PROGRAM)
+    program.chmod(0o700)
+    (root / ".env").write_text("KSI_CLAUDE_BIN=bin/claude\n")
 
 
 def _settings(root: Path) -> Settings:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ksi_daemon.registry import AREAS
+from ksi_migrate.demo_agents import seen, take_turns
 from ksi_migrate.demo_command import StepFailed, ksi_daemon, ksi_migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ksi_migrate.demo_agents import Agents
     from ksi_migrate.demo_frame import Figures
     from ksi_migrate.demo_meter import Meter, Sample
     from ksi_migrate.demo_scratch import Scratch
@@ -34,17 +36,20 @@ EXIT_S = 10.0
 class Tempo:
     """Seconds of each measured window, of each sample, and between the acts.
 
-    `parity_apart`: run parity by itself too, and not only as the gate of each `enable`.
+    `parity_apart`: run parity by itself too, and not only as the gate of each `enable`. `agents` take one
+    turn of `turn_s` seconds each, at either side.
     """
 
     window_s: float
     sample_s: float
     pause_s: float
     parity_apart: bool
+    agents: int = 5
+    turn_s: float = 1.0
 
 
 FULL = Tempo(window_s=5.0, sample_s=0.5, pause_s=2.0, parity_apart=True)
-FAST = Tempo(window_s=1.0, sample_s=0.25, pause_s=0.0, parity_apart=False)
+FAST = Tempo(window_s=1.0, sample_s=0.25, pause_s=0.0, parity_apart=False, turn_s=0.4)
 """Half a second has 500 beats of the daemon's heart, so that its p99 is not just its worst."""
 
 
@@ -76,7 +81,10 @@ class Steps:
 
 
 class Script:
-    """One performance on one daemon; `figures` fills with the measured windows."""
+    """One performance on one daemon; `figures` and `agents` fill with what was measured.
+
+    `answered` are the agents whose turn was answered, by name.
+    """
 
     def __init__(self, place: Scratch, steps: Steps, tempo: Tempo) -> None:
         self._place = place
@@ -84,6 +92,8 @@ class Script:
         self._meter: Meter
         self.steps = steps
         self.figures: dict[str, Figures] = {}
+        self.agents: dict[str, Agents] = {}
+        self.answered: list[str] = []
 
     async def play(self, meter: Meter) -> None:
         """All acts in order. The first that fails ends the play, but not the load and its count."""
@@ -94,6 +104,7 @@ class Script:
     async def _acts(self) -> None:
         await self._measure("before_fsync", "fsync")
         await self._measure("before", "os")
+        await self._let_agents_work("before")
         for week, names in PHASES.items():
             await self._ask("plan", f"week {week}", "plan", "--phase", str(week))
             if self.tempo.parity_apart:
@@ -105,6 +116,7 @@ class Script:
         await self._flip("enable", "async", (ROLLED_BACK,), "--yes")
         await self._measure("after_fsync", "fsync")
         await self._measure("after", "os")
+        await self._let_agents_work("after")
 
     async def stop(self, process: subprocess.Popen[bytes]) -> None:
         """`ksi-daemon stop`, and the daemon's own exit code: 0 when it answered and wrote everything."""
@@ -145,6 +157,17 @@ class Script:
                 raise StepFailed("the daemon gave no figures")
             self.figures[name] = figures
             said.append(f"{figures.rate_per_s:.0f}/s for {figures.seconds:.1f} s")
+
+    async def _let_agents_work(self, name: str) -> None:
+        """Each agent takes a turn of a stand-in for the claude command; the load goes on meanwhile."""
+        agents, turn_s = self.tempo.agents, self.tempo.turn_s
+        names = [f"{name}-{number}" for number in range(agents)]
+        with self._step(f"agents {name}", f"{agents} agents, a turn of {turn_s:g} s each") as said:
+            turns = take_turns(self._place.settings.socket_path, names, turn_s)
+            seconds, figures = await self._meter.during(turns)
+            self.answered += names
+            self.agents[name] = seen(agents, turn_s, seconds, figures)
+            said.append(f"{agents} turns of {turn_s:g} s in {seconds:.1f} s")
 
     async def _ask(self, name: str, note: str, *command: str) -> None:
         with self._step(f"{name}: {note}", f"ksi-migrate {' '.join(command)}") as said:

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ksi_migrate.figures import better, milliseconds, number, plain, quotient, rate
+from ksi_migrate.figures import better, milliseconds, number, plain, quotient, rate, seconds
 from ksi_migrate.tables import table, word
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ ROWS: tuple[tuple[str, str, Callable[[float | None], str], bool], ...] = (
     ("ping p99", "ping_p99_ms", milliseconds, False),
 )
 """Title, key, how it is written, and whether more is better."""
+AGENT_ROWS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("all answered", "seconds", seconds),
+    ("loop stall max", "loop_stall_max_ms", milliseconds),
+    ("ping p99", "ping_p99_ms", milliseconds),
+)
 FAULTS = ("lost", "doubled", "out_of_order", "torn", "foreign", "refused", "not_undone")
 
 
@@ -67,6 +72,8 @@ def summary(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text("")
     yield before_after(document)
     yield Text("")
+    yield agents(document["agents"])
+    yield Text("")
     yield counts(document["counted"])
     yield Text("")
     for problem in document["problems"]:
@@ -90,6 +97,17 @@ def before_after(document: Mapping[str, Any]) -> RenderableType:
             before, after = (number(found[when], key) for when in ("before", "after"))
             ratio = quotient(after, before) if more else quotient(before, after)
             made.add_row(f"  {title}", written(before), written(after), better(ratio))
+    return made
+
+
+def agents(found: Mapping[str, Any]) -> RenderableType:
+    """The same agents on both sides; a dash where the demo did not come."""
+    first = found["before"] or found["after"] or {"agents": 0, "turn_s": 0.0}
+    title = f"{first['agents']} agents, a turn of {first['turn_s']:g} s each"
+    made = Table(title, "before: sync", "after: async", "", box=None, pad_edge=False)
+    for name, key, written in AGENT_ROWS:
+        before, after = (number(found[when], key) for when in ("before", "after"))
+        made.add_row(f"  {name}", written(before), written(after), better(quotient(before, after)))
     return made
 
 

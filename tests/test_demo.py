@@ -70,12 +70,18 @@ def test_a_fast_demo_migrates_under_load_and_loses_nothing(temporary):
     assert report.exit_code == Exit.DONE
     document = json.loads(json.dumps(report.document()))
     names = [step["name"].partition(" ")[0] for step in document["steps"]]
-    acts = "start measure measure plan: enable rollback enable measure measure stop count count"
+    acts = (
+        "start measure measure agents plan: enable plan: enable rollback enable "
+        "measure measure agents stop count count"
+    )
     assert names == acts.split()
     assert all(step["ok"] for step in document["steps"])
-    for name in PHASES[1]:
+    for name in (*PHASES[1], *PHASES[2]):
         assert document["before"]["stages"][name] == "sync"
         assert document["after"]["stages"][name] == "async"
+    agents = document["agents"]
+    assert [agents[when]["stage"] for when in ("before", "after")] == ["sync", "async"]
+    assert agents["before"]["seconds"] >= agents["before"]["agents"] * agents["before"]["turn_s"]
     durabilities = [figures["durability"] for figures in (*document["fsync"].values(), document["after"])]
     assert durabilities == ["fsync", "fsync", "os"]
     counted = document["counted"]

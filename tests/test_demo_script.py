@@ -94,25 +94,30 @@ async def test_the_long_demo_runs_parity_by_itself_too(still, monkeypatch):
 
         return act
 
-    for name in ("_measure", "_ask", "_flip"):
+    for name in ("_measure", "_ask", "_flip", "_let_agents_work"):
         monkeypatch.setattr(still, name, noted(name))
     monkeypatch.setattr(still, "tempo", dataclasses.replace(FAST, parity_apart=True))
 
     await still.play(still._meter)
 
-    week = ("messaging", "completion")
-    assert done[2:-2] == [
+    week, second = ("messaging", "completion"), ("claude_cli", "agent")
+    assert done[3:-3] == [
         ("_ask", "plan", "week 1", "plan", "--phase", "1"),
         ("_ask", "parity", "both sides of messaging, completion", "parity", *week),
         ("_flip", "enable", "async", week, "--yes"),
+        ("_ask", "plan", "week 2", "plan", "--phase", "2"),
+        ("_ask", "parity", "both sides of claude_cli, agent", "parity", *second),
+        ("_flip", "enable", "async", second, "--yes"),
         ("_flip", "rollback", "sync", ("messaging",)),
         ("_flip", "enable", "async", ("messaging",), "--yes"),
     ]
-    assert done[:2] + done[-2:] == [
+    assert done[:3] + done[-3:] == [
         ("_measure", "before_fsync", "fsync"),
         ("_measure", "before", "os"),
+        ("_let_agents_work", "before"),
         ("_measure", "after_fsync", "fsync"),
         ("_measure", "after", "os"),
+        ("_let_agents_work", "after"),
     ]
 
 

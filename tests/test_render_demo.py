@@ -34,6 +34,10 @@ def document(**more: Any) -> dict[str, Any]:
         "before": WINDOW,
         "after": {**WINDOW, "loop_stall_p99_ms": 4.0},
         "fsync": {"before": {**WINDOW, "rate_per_s": 1000.0}, "after": None},
+        "agents": {
+            "before": {"agents": 5, "turn_s": 1.0, "seconds": 5.2, "loop_stall_max_ms": 5100.0},
+            "after": None,
+        },
         "counted": {**count, "files": [{"component": "messaging", **count}]},
         "problems": [],
         "kept": None,
@@ -86,6 +90,8 @@ def test_the_summary_compares_and_counts():
 
     assert "5× better" in shown
     assert "1,000/s" in shown
+    assert "5 agents, a turn of 1 s each" in shown
+    assert "5.2\N{NO-BREAK SPACE}s" in shown
     assert "every one of 1,234,567 acknowledged records is on disk once, whole and in order" in shown
     assert "!" not in shown
 
