@@ -2,6 +2,8 @@
 SHELL  := /bin/bash
 PYTHON ?= python3
 SEED   ?= 20250712
+# Test files side by side; most of them wait for processes and disks, so more than there are cores.
+WORKERS ?= 3
 ARGS   ?=
 
 VENV  := .venv
@@ -10,9 +12,9 @@ READY := $(VENV)/.ready
 LOG   := build/pytest.log
 
 # Both ends of every branch are covered here, not only 95 %: the async sides, the switch and the I/O tools they share.
-WHOLE := ksi_daemon/*/aio.py,ksi_daemon/switch.py,ksi_daemon/groupcommit.py,ksi_daemon/lane.py,ksi_daemon/linefile.py,ksi_daemon/linesplitter.py,ksi_daemon/replace.py
+WHOLE := ksi_daemon/*/aio.py,ksi_daemon/switch.py,ksi_daemon/groupcommit.py,ksi_daemon/lane.py,ksi_daemon/linefile.py,ksi_daemon/linesplitter.py,ksi_daemon/replace.py,ksi_daemon/agent/core.py,ksi_daemon/agent/pages.py,ksi_daemon/agent/store.py
 
-.PHONY: help demo test lint format parity bench soak clean
+.PHONY: help demo test lint format parity claude bench soak clean
 
 help:
 	@echo 'make demo     a whole migration, live, on a scratch directory (FAST=1: the short one)'
@@ -20,6 +22,7 @@ help:
 	@echo 'make lint     format, lint and types only'
 	@echo 'make format   put the layout right'
 	@echo 'make parity   compare both sides of every component'
+	@echo 'make claude   install the real claude command, at the versions that the tests pin, into build/'
 	@echo 'make bench    measure both sides; ARGS="--rounds 3" passes options on'
 	@echo 'make soak     the long proofs in full; SEED=1 picks the seed'
 	@echo 'make clean    remove what these commands made'
@@ -45,11 +48,15 @@ format: $(READY)
 parity: $(READY)
 	$(BIN)/ksi-migrate parity $(ARGS)
 
+# Needs npm. Without it, or without a registry, the tests of the real command are skipped; in CI that is an error.
+claude: $(READY)
+	$(BIN)/python -m tests.real_claude
+
 # The coverage reports come after pytest, so pytest's summary line is said again: it is the last word.
-test: lint parity
+test: lint parity claude
 	@mkdir -p build && rm -f $(LOG)
 	$(BIN)/coverage erase
-	set -o pipefail; $(BIN)/coverage run -m pytest 2>&1 | tee $(LOG)
+	set -o pipefail; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile 2>&1 | tee $(LOG)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='$(WHOLE)' --fail-under=100
