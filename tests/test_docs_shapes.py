@@ -28,6 +28,7 @@ from ksi_migrate import (
     step,
 )
 from ksi_migrate.checks import LOOKS
+from ksi_migrate.demo_agents import Agents
 from ksi_migrate.demo_count import Count, Counted
 from ksi_migrate.demo_frame import Figures
 from ksi_migrate.demo_script import Step
@@ -82,7 +83,15 @@ class PassedParity:
         """One component, no mismatch."""
         return {
             "components": [
-                {"name": "messaging", "ok": True, "cases": 12, "mismatches": [], "inconclusive": []}
+                {
+                    "name": "messaging",
+                    "ok": True,
+                    "cases": 12,
+                    "mismatches": [],
+                    "inconclusive": [],
+                    "one_sided": [],
+                    "left_out": [],
+                }
             ]
         }
 
@@ -156,9 +165,9 @@ def test_demo_has_the_shape_shown() -> None:
     """The document of a demo has the keys of its example."""
     figures = Figures({"messaging": "sync"}, "os", 1.0, 1.0, None, None, None)
     counted = Counted("messaging", Path("log"), Count(), ())
-    report = demo.Report(
-        (Step("start", ok=True, seconds=1.0, detail=""),), {"before": figures}, (counted,), (), None
-    )
+    agents = {"before": Agents(5, 1.0, 5.2, "sync", None, None)}
+    steps = (Step("start", ok=True, seconds=1.0, detail=""),)
+    report = demo.Report(steps, {"before": figures}, agents, (counted,), (), None)
 
     found = report.document()
 
