@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import threads
 from tests.plugins import skips
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def count() -> Callable[[int, int], int]:
     """`count(short, full)`: how often a long proof repeats; the full number only under `make soak`."""
     return lambda short, full: full if soaking() else short
+
+
+@pytest.fixture(autouse=True)
+def _threads_before() -> None:
+    """Let a test tell its own threads from those of others."""
+    threads.begin()
 
 
 @pytest.fixture

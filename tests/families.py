@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ksi_daemon import proctable
 from ksi_daemon.children import Command
 from ksi_daemon.lane import Lane
 from ksi_daemon.proctable import become_subreaper
+from tests.threads import new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,5 +103,5 @@ async def spotless(place: Path):
     assert zombies() == []
     assert descriptors() == before
     assert await lane.close(5)
-    assert [thread for thread in threading.enumerate() if "waitpid" in thread.name] == []
+    assert [thread for thread in new() if "waitpid" in thread.name] == []
     stop_adopting()

@@ -27,6 +27,7 @@ from tests.families import (
     there_or_done,
     zombies,
 )
+from tests.threads import new
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ async def test_an_end_that_cannot_be_had_is_given_up(tmp_path, lane, monkeypatch
     while send(family, signal.SIGKILL):
         await asyncio.sleep(0.01)
     family.over()
-    while [thread for thread in threading.enumerate() if "waitpid" in thread.name]:
+    while [thread for thread in new() if "waitpid" in thread.name]:
         await asyncio.sleep(0.01)
 
 

@@ -17,6 +17,7 @@ from ksi_daemon.site import Site
 from ksi_migrate.stalldisk import stalling_disk, unavailable
 from tests.faults import HangingFile, file_size_limit
 from tests.guard import loop_guard
+from tests.threads import new
 
 
 @pytest.fixture
@@ -343,7 +344,7 @@ async def test_close_gives_up_in_time(file, site):
     assert asyncio.get_running_loop().time() - began < 1.0
     assert [OutcomeUnknown, ComponentBusy] == await outcomes(calls)
 
-    writers = [thread for thread in threading.enumerate() if thread.name == "ksi-messaging-writer"]
+    writers = [thread for thread in new() if thread.name == "ksi-messaging-writer"]
     file.answers.set()
     for thread in writers:
         await asyncio.to_thread(thread.join, 5)

@@ -20,6 +20,7 @@ from tests.faults import counted
 from tests.guard import loop_guard
 from tests.identity_sides import beside, identity, made, many, opened, outcome, planted, site_of, stored
 from tests.rooms import SIDES
+from tests.threads import new
 
 OLD = many(3)
 
@@ -378,7 +379,7 @@ async def test_an_open_that_is_cancelled(site):
     disk.answers.clear()
     opening = asyncio.ensure_future(store.open())
     await disk.stuck()
-    writers = [one for one in threading.enumerate() if one.name == "ksi-agent-writer"]
+    writers = [one for one in new() if one.name == "ksi-agent-writer"]
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
@@ -396,10 +397,10 @@ async def test_a_closed_store_refuses(patient):
     await store.open()
     await store.close()
     await store.close()
-    before = threading.active_count()
+    before = len(new())
 
     assert [await outcome(store.load()), await outcome(store.save(OLD, []))] == [ComponentClosed] * 2
-    assert (threading.active_count(), beside(patient)) == (before, [])
+    assert (len(new()), beside(patient)) == (before, [])
 
 
 async def test_close_writes_what_waits(patient):
