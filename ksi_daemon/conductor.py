@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ksi_daemon import wire
-from ksi_daemon.errors import FlipRefused, KsiError
+from ksi_daemon.errors import KsiError
 from ksi_daemon.flags import Flags, Stage
 from ksi_daemon.recorder import Recorder
 from ksi_daemon.registry import AREAS
@@ -240,10 +240,11 @@ class Conductor:
             before, began = switch.stage, time.monotonic()
             try:
                 await switch.flip(stage)
-            except FlipRefused as error:
-                log.warning("flip refused", component=name, to=stage, error=str(error))
-                self._refused[name] = str(error)
-                self._note(name, before, stage, str(error), began, action="refused")
+            except Exception as error:  # noqa: BLE001 - a fault of ours, too: a dead follower tells nobody
+                why = str(error) if isinstance(error, KsiError) else f"{type(error).__name__}: {error}"
+                log.warning("flip refused", component=name, to=stage, error=why)
+                self._refused[name] = why
+                self._note(name, before, stage, why, began, action="refused")
             else:
                 self._changed(name, before, stage, reason, began)
 

@@ -103,10 +103,10 @@ class Switch:
     async def close(self) -> None:
         """Flush and close the side in force; a call after that gets `ComponentClosed` or the side's error."""
         async with self._changing:
-            retiring, self._retiring = self._retiring, None
             await self._close_side(self.stage)
-            if retiring is not None:
-                await retiring
+            if self._retiring is not None:  # closed with calls that still run: nothing may outlive us
+                self._running[self.stage == Stage.SYNC].ended.set()
+                await self._retiring
 
     def flipping(self) -> Flip | None:
         """The flip under way and what it waits for, or None."""
@@ -127,13 +127,14 @@ class Switch:
     async def _change_over(self, old: Stage, new: Stage) -> None:
         """New calls take the new side at once; those that began end on the old one, which closes then.
 
-        At most one side retires at a time; one that comes back into force before its calls have ended was
-        never closed, so it is not opened again.
+        At most one side retires at a time. One that comes back into force while calls still run on it was
+        never closed, so it is not opened again; without any its close may have begun, and is waited for.
         """
         retiring, self._retiring = self._retiring, None
-        came_back = retiring is not None and not retiring.done()
+        came_back = retiring is not None and self._running[new != Stage.SYNC].running > 0
         if retiring is not None:
-            retiring.cancel()
+            if came_back:
+                retiring.cancel()
             await asyncio.wait([retiring])
         if not came_back:
             await self._open_new(old, new)
@@ -251,9 +252,8 @@ class Switch:
         deadline = loop.time() + self._site.settings.call_timeout
         try:
             await self._let_in(ticket, deadline)
-            while (
-                self._shut or self._queue[0] is not ticket
-            ):  # a flip came between: keep the place in the queue
+            # a flip came between: keep the place in the queue
+            while self._shut or self._queue[0] is not ticket:
                 self._again = True
                 place = self._queue.index(ticket)
                 ticket = self._queue[place] = loop.create_future()

@@ -1,5 +1,6 @@
 """The command as it was run: `subprocess.run` on the loop's thread, which waits for its end."""
 
+import contextlib
 import os
 import subprocess
 from tempfile import TemporaryFile
@@ -38,7 +39,8 @@ class SyncClaudeCli:
         except OSError as error:
             raise StartFailed(self._site.component, f"start {program}", error) from error
         finally:
-            family.reap_adopted()  # what earlier turns left behind and has died since
+            with contextlib.suppress(OSError):  # no fault of this turn, whose answer would be lost
+                family.reap_adopted()  # what earlier turns left behind and has died since
 
     def _run(self, program: str, turn: Turn) -> Ended:
         scratch = self._places.scratch
