@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import threads
+from tests import families, threads
 from tests.plugins import skips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 DEFAULT_SEED = 20250712
 
@@ -43,9 +43,20 @@ def count() -> Callable[[int, int], int]:
 
 
 @pytest.fixture(autouse=True)
-def _threads_before() -> None:
-    """Let a test tell its own threads from those of others."""
+def _others_before() -> None:
+    """Let a test tell its own threads and processes from those of others."""
     threads.begin()
+    families.begin()
+
+
+@pytest.fixture(autouse=True)
+def _adopts_nobody() -> Iterator[None]:
+    """See that no test leaves this process adopting: each orphan of a later one would stay as its zombie."""
+    yield
+    left = families.adopting()
+    if left:
+        families.stop_adopting()
+    assert not left, "call families.stop_adopting() at the end"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +71,20 @@ def left(place: Path) -> list[int]:
     return found
 
 
+_begun = 0
+
+
+def begin() -> None:
+    """Note the time before a test: what was born earlier, and dies whenever it likes, is not of it."""
+    global _begun  # noqa: PLW0603  (one test runs at a time)
+    if sys.platform == "linux":
+        _begun = proctable.Proc().now()
+
+
 def zombies() -> list[int]:
-    """Our dead children that nobody has waited for."""
-    return [p.pid for p in proctable.Proc().look() if p.parent == os.getpid() and not p.alive]
+    """Our dead children of this test that nobody has waited for."""
+    ours = [p for p in proctable.Proc().look() if p.parent == os.getpid() and p.start >= _begun]
+    return [p.pid for p in ours if not p.alive]
 
 
 def descriptors() -> int:
@@ -81,8 +93,14 @@ def descriptors() -> int:
 
 
 def stop_adopting() -> None:
-    """Let orphans go to the system's first process again."""
-    proctable._prctl(36, ctypes.c_ulong(0))
+    """Let orphans go to the system's first process again, as they do wherever they cannot be adopted."""
+    if sys.platform == "linux":
+        proctable._prctl(36, ctypes.c_ulong(0))
+
+
+def adopting() -> bool:
+    """Whether orphans come to this process (Linux)."""
+    return sys.platform == "linux" and proctable.Proc().adopts() and os.getpid() != 1
 
 
 async def there_or_done(path: Path, task: asyncio.Future) -> None:
@@ -95,13 +113,15 @@ async def there_or_done(path: Path, task: asyncio.Future) -> None:
 async def spotless(place: Path):
     """A lane, where we adopt; at the end no process, zombie, descriptor or thread of the test is left."""
     assert become_subreaper()
-    lane = Lane("ksi-test")
-    await lane.run(int)
-    before = descriptors()
-    yield lane
-    assert left(place) == []
-    assert zombies() == []
-    assert descriptors() == before
-    assert await lane.close(5)
-    assert [thread for thread in new() if "waitpid" in thread.name] == []
-    stop_adopting()
+    try:
+        lane = Lane("ksi-test")
+        await lane.run(int)
+        before = descriptors()
+        yield lane
+        assert left(place) == []
+        assert zombies() == []
+        assert descriptors() == before
+        assert await lane.close(5)
+        assert [thread for thread in new() if "waitpid" in thread.name] == []
+    finally:
+        stop_adopting()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,10 +137,10 @@ async def test_a_request_at_a_byte_a_time_is_given_up(tmp_path: Path) -> None:
         caller = await served.connect()
         reading = asyncio.create_task(caller.rest())
         for byte in b'{"event": "echo", "data": {"x": "0123456789"}}':
-            if reading.done():
-                break
-            caller.send(bytes([byte]))
-            await asyncio.sleep(0.02)
+            with contextlib.suppress(BrokenPipeError):  # given up between the question and the byte
+                if not reading.done():
+                    caller.send(bytes([byte]))
+                    await asyncio.sleep(0.02)
 
         replies = await reading
 

@@ -21,6 +21,7 @@ import structlog
 
 from ksi_daemon import process, settings
 from ksi_daemon.errors import DaemonRunning
+from tests import families
 from tests.daemon import PATIENCE, command, environment, lines_of, running, write_flags
 
 if TYPE_CHECKING:
@@ -257,6 +258,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Brief]]:
     monkeypatch.setattr(process, "calm_collector", lambda: None)
     monkeypatch.setattr("ksi_daemon.process.os._exit", leave)
     yield Brief
+    families.stop_adopting()
     structlog.reset_defaults()
 
 

@@ -20,6 +20,7 @@ from ksi_daemon.messaging.service import MessageBus
 from ksi_daemon.router import Router
 from ksi_daemon.site import Site
 from ksi_daemon.system import System
+from tests import families
 from tests.daemon import PATIENCE, Running, environment, running, write_flags
 from tests.serving import Slow, connections_of, numbered, serving, settle
 
@@ -323,6 +324,7 @@ def test_a_fault_in_the_daemon_is_raised_and_leaves_the_root_free(tmp_path: Path
 
     with pytest.raises(ZeroDivisionError):
         process.run(found)
+    families.stop_adopting()
 
     assert (found.socket_path.exists(), found.daemon_pid_file.exists()) == (False, False)
     assert process.holder(found) is None
