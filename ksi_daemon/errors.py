@@ -23,6 +23,7 @@ CODES: dict[str, str] = {
     "component_busy": "the component is changing sides or its disk is stuck, and the wait was over its limit",
     "component_closed": "the component is closed",
     "queue_full": "KSI_COMPLETION_QUEUE_LIMIT requests are waiting or running; send it again later",
+    "worker_failed": "a worker process died, or its job failed in a way that is a fault of ours",
     "already_exists": "something of that name exists",
     "already_over": "the request is over and cannot be cancelled",
     "cancelled": "the request was cancelled before it was done",
@@ -60,6 +61,16 @@ class KsiError(Exception):
     def fields(self) -> dict[str, Any]:
         """The keys beside the text: `code`, and for I/O errors `component`, `errno`, `retryable`."""
         return {"code": self.code}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the finished error: its class is not made anew from the message."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[KsiError], args: tuple[Any, ...], attributes: dict[str, Any]) -> KsiError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidJson(KsiError):
@@ -222,6 +233,21 @@ class ComponentClosed(KsiError):
     def fields(self) -> dict[str, Any]:
         """`code` and `component`."""
         return {"code": self.code, "component": self.component, "retryable": False}
+
+
+class WorkerFailed(KsiError):
+    """A worker process died under its job, or the job raised what nobody foresaw."""
+
+    code = "worker_failed"
+    retryable = True
+
+    def __init__(self, component: str, reason: str) -> None:
+        self.component = component
+        super().__init__(f"{component}: {reason}")
+
+    def fields(self) -> dict[str, Any]:
+        """`code`, `component`, and that trying again makes sense."""
+        return {"code": self.code, "component": self.component, "retryable": True}
 
 
 class FlipRefused(KsiError):

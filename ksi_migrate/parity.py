@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from ksi_daemon import registry
+from ksi_daemon import registry, zygote
 from ksi_migrate.exits import Exit, Refused, document, told
 from ksi_migrate.paritycheck import junit as junit_file
 from ksi_migrate.paritycheck.checks import CHECKS, outcomes
@@ -119,7 +119,7 @@ def run(
     for paths that cannot be used.
     """
     areas = _chosen(names)
-    with scratch(data) as place, capture_logs():
+    with scratch(data) as place, capture_logs(), zygote.kept():
         report = asyncio.run(_run(areas, place, seed, progress, faulty=prove))
     if junit is not None:
         _write_junit(junit, report)
@@ -128,7 +128,7 @@ def run(
 
 def check(area: Area, *, data: Path | None = None, seed: int = 0, progress: Progress = QUIET) -> Component:
     """Compare both sides of one room; what `enable` asks before an upward step. Owns its event loop."""
-    with scratch(data) as place, capture_logs():
+    with scratch(data) as place, capture_logs(), zygote.kept():
         return asyncio.run(_run([area], place, seed, progress, faulty=False)).components[0]
 
 
@@ -136,7 +136,7 @@ def faults(
     areas: Sequence[Area] | None = None, *, seed: int = 0, progress: Progress = QUIET
 ) -> tuple[Fault, ...]:
     """Which planted fault was caught by which checks, for all rooms."""
-    with scratch() as place, capture_logs():
+    with scratch() as place, capture_logs(), zygote.kept():
         chosen = registry.BUILT if areas is None else areas
         return asyncio.run(_faults(chosen, place, seed, progress))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ksi_daemon import zygote
 from tests import families, threads
 from tests.plugins import skips
 
@@ -40,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def count() -> Callable[[int, int], int]:
     """`count(short, full)`: how often a long proof repeats; the full number only under `make soak`."""
     return lambda short, full: full if soaking() else short
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_zygote() -> Iterator[None]:
+    """Keep the process from which workers are forked: each of a thousand rooms would start its own."""
+    with zygote.kept():
+        yield
 
 
 @pytest.fixture(autouse=True)
