@@ -376,3 +376,24 @@ async def test_a_store_can_be_opened_again(tmp_path, side):
         await store.close()
 
     assert site.settings.identity_storage_path.read_bytes() == stored({"other": 2, "mine": 2})
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_many_callers_are_told_over_some_turns_of_the_loop(tmp_path, broken):
+    """A row at a time, in the order of their calls, so that others get theirs; also when the write fails."""
+    site, told, seen = site_of(tmp_path), [], set()
+
+    async def save(store, number):
+        told.append((number, await outcome(store.save({"a": {"n": number}}, ["a"]))))
+
+    async with opened("async", site) as store:
+        if broken:
+            site.settings.identity_storage_path.mkdir(parents=True)
+        tasks = [asyncio.create_task(save(store, number)) for number in range(3 * aio.ROW)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            seen.add(len(told))
+
+    expected = IoFailed if broken else None
+    assert told == [(number, expected) for number in range(3 * aio.ROW)]
+    assert {aio.ROW, 2 * aio.ROW} <= seen

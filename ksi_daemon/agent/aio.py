@@ -16,7 +16,7 @@ from ksi_daemon.lane import Hop, Lane
 from ksi_daemon.replace import Abandoned, write_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ksi_daemon.site import Site
 
@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 MANY = 64
 """From so many changed identities on a save is encoded in slices, all of them, not before its first wait."""
+
+ROW = 16
+"""Callers that are told the outcome in one turn of the loop."""
 
 SLICE_S = 0.0005
 """Seconds for which pages are worked on before others get their turn."""
@@ -34,10 +37,13 @@ _Entry = tuple[str, bytes | None]
 class _Batch:
     """Changes that go to the disk with one write, and the outcome that their callers share."""
 
-    __slots__ = ("begun", "changes", "count", "everything", "hop", "wanted")
+    __slots__ = ("_callers", "_loop", "_rows", "begun", "changes", "count", "everything", "over", "wanted")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.hop: Hop[None] = Hop(loop)
+        self._loop = loop
+        self._rows: list[Hop[None]] = []
+        self._callers = 0
+        self.over = False
         self.changes: list[_Entry] = []
         self.everything: dict[str, Any] | None = None
         self.count = 0
@@ -51,6 +57,25 @@ class _Batch:
             self.everything = everything
             self.changes.clear()
         self.changes += changes
+
+    def hop(self) -> Hop[None]:
+        """The outcome for one more caller; those of one row share it."""
+        if self._callers % ROW == 0:
+            self._rows.append(Hop(self._loop))
+        self._callers += 1
+        return self._rows[-1]
+
+    def end(self, error: Exception | None) -> None:
+        """Give the outcome, of which the first one counts: a row at each turn of the loop."""
+        if not self.over:
+            self.over = True
+            self._end_rows(iter(self._rows), error)
+
+    def _end_rows(self, rows: Iterator[Hop[None]], error: Exception | None) -> None:
+        for row in rows:
+            row.end(None, error)
+            self._loop.call_soon(self._end_rows, rows, error)
+            return
 
 
 class AsyncIdentities:
@@ -122,10 +147,10 @@ class AsyncIdentities:
         self._only_open()
         if self._refused is not None:
             raise self._refused
-        batch = self._join(identities, changed)
+        hop = self._join(identities, changed)
         self._callers += 1
         try:
-            await batch.hop.outcome()
+            await hop.outcome()
         finally:
             self._callers -= 1
             if not self._callers:
@@ -135,7 +160,7 @@ class AsyncIdentities:
         if self._closed:
             raise ComponentClosed(self._site.component)
 
-    def _join(self, identities: Mapping[str, Any], changed: Sequence[str]) -> _Batch:
+    def _join(self, identities: Mapping[str, Any], changed: Sequence[str]) -> Hop[None]:
         """Put the changes into the next write; the first after a start or failure takes everything along."""
         many = len(changed) >= MANY
         first = self._pages is None and self._writing is None and self._next is None
@@ -146,7 +171,7 @@ class AsyncIdentities:
             if self._writer is None or self._writer.done():
                 self._writer = asyncio.create_task(self._write_on())
         self._next.add(everything, entries, len(changed))
-        return self._next
+        return self._next.hop()
 
     async def _write_on(self) -> None:
         """One batch after the other, each with all that came while the last one was written."""
@@ -159,7 +184,7 @@ class AsyncIdentities:
             except Exception as error:  # noqa: BLE001 - whoever got no answer would wait for ever
                 self._fail(batch, error)
             else:
-                batch.hop.end(None, None)
+                batch.end(None)
             finally:
                 self._writing = None
 
@@ -207,10 +232,10 @@ class AsyncIdentities:
     def _answer(self, batch: _Batch | None, error: Exception, waiting: Exception) -> None:
         """Give `error` to the callers of the batch that is being written, `waiting` to all behind them."""
         if batch is not None:
-            batch.hop.end(None, error)
+            batch.end(error)
         if self._next is not None:
             behind, self._next = self._next, None
-            behind.hop.end(None, waiting)
+            behind.end(waiting)
         if self._callers:
             self._refused = waiting
 
