@@ -57,7 +57,7 @@ async def begun(workers, path, job="patient", **options):
 
 async def test_a_job_gives_its_result_and_its_words(workers):
     """The words come first, in order; a large result comes whole."""
-    words = []
+    words: list[int] = []
 
     assert await workers.run("add", 1, 2) == 3
     assert await workers.run("count", 1000, told=words.append) == 1000
@@ -295,6 +295,7 @@ async def test_nothing_is_left_after_a_kill(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     with child:
+        assert child.stdout is not None
         pids = [int(word) for word in child.stdout.readline().split()]
         with open(f"/proc/{pids[0]}/stat") as file:
             pids.append(int(file.read().rpartition(")")[2].split()[1]))
@@ -312,11 +313,13 @@ def test_a_zygote_that_was_killed_is_replaced():
     with own.fork() as first:
         assert worker.receive(first)[0] == worker.HELLO
     old = own._process
+    assert old is not None
     old.kill()
     old.wait()
     with own.fork() as second:
         assert worker.receive(second)[0] == worker.HELLO
     new = own._process
+    assert new is not None
     own.let_go()
 
     assert (new.returncode, own._process) == (0, None)
@@ -339,11 +342,11 @@ def test_a_zygote_that_cannot_be_reached_leaves_no_socket_open(monkeypatch):
 
 def test_frames_come_whole_from_pieces_of_any_size():
     """A byte at a time, all at once, or cut anywhere."""
-    frames = [None, (1, "x" * 300), (2, b"y" * 70_000), (3, [])]
+    frames: list[object] = [None, (1, "x" * 300), (2, b"y" * 70_000), (3, [])]
     stream = b"".join(worker.packed(frame) for frame in frames)
 
     for size in (1, 3, 4, 5, 1000, len(stream)):
-        pieces, found = _Frames(), []
+        pieces, found = _Frames(), list[object]()
         for at in range(0, len(stream), size):
             found += pieces.feed(stream[at : at + size])
         assert found == frames

@@ -8,7 +8,7 @@ import time
 
 from ksi_daemon.errors import IoFailed, NotFound
 
-_kept = []
+_kept: list[str] = []
 
 
 def add(turn, one, other):
