@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ksi_daemon.linefile import sync_to_disk, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ksi_daemon.site import Durability
@@ -57,18 +57,47 @@ def replace_by(
     and `prefix`, so that `sweep` finds what a crash left. Just before the new content takes its place
     `wanted` is asked; if it says no, nothing is changed and `Abandoned` raised.
     """
-    folder, name = os.path.split(os.path.abspath(path))
+    with prepared(path, write, durability=durability, like=like, prefix=prefix) as put:
+        if not wanted():
+            raise Abandoned
+        put()
+
+
+@contextlib.contextmanager
+def prepared(
+    path: Path | str,
+    write: Callable[[int], None],
+    *,
+    durability: Durability = "fsync",
+    like: os.stat_result | None = None,
+    prefix: str = "",
+    dir_fd: int | None = None,
+) -> Iterator[Callable[..., None]]:
+    """The new content of `path`, written beside it and (`fsync`) on the disk; calling it puts it in place.
+
+    What can fail for want of space has happened by then. If it is not called, nothing is left. With `dir_fd`,
+    `path` is a name in that directory, whatever takes the directory's own place meanwhile. It may be called
+    with another name, when that is known only now.
+    """
+    folder, name = os.path.split(path if dir_fd is not None else os.path.abspath(path))
     # A short name of its own: `name` may already be as long as the file system allows.
     temp = os.path.join(folder, f".{prefix}{secrets.token_hex(8)}.tmp")
+    placed = False
+
+    def put(to: str = name) -> None:
+        nonlocal placed
+        os.rename(temp, os.path.join(folder, to), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        placed = True
+        if durability == "fsync":
+            sync_folder(folder if dir_fd is None else dir_fd)
+
     try:
-        _fill(temp, write, durability, like)
-        _put_in_place(temp, os.path.join(folder, name), wanted)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to report
-            os.unlink(temp)
-        raise
-    if durability == "fsync":
-        _sync_folder(folder)
+        _fill(temp, write, durability, like, dir_fd)
+        yield put
+    finally:
+        if not placed:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                os.unlink(temp, dir_fd=dir_fd)
 
 
 def write_pieces(fd: int, pieces: Sequence[bytes]) -> None:
@@ -84,8 +113,11 @@ def write_pieces(fd: int, pieces: Sequence[bytes]) -> None:
                 written -= len(piece)
 
 
-def sweep(folder: Path | str, prefix: str) -> None:
-    """Remove the temp files of `replace_by` with this prefix that a crash has left in `folder`. Blocks."""
+def sweep(folder: Path | str | int, prefix: str) -> None:
+    """Remove the temp files of `replace_by` with this prefix that a crash has left in `folder`. Blocks.
+
+    A directory may be given by its descriptor, too.
+    """
     start = f".{prefix}"
     names: list[str] = []
     with contextlib.suppress(OSError):  # no folder, nothing left
@@ -93,7 +125,14 @@ def sweep(folder: Path | str, prefix: str) -> None:
     for name in names:
         if name.startswith(start) and _TEMP.fullmatch(name, len(start)):
             with contextlib.suppress(OSError):  # what cannot be removed harms nobody
-                os.unlink(os.path.join(folder, name))
+                _unlink_in(folder, name)
+
+
+def _unlink_in(folder: Path | str | int, name: str) -> None:
+    if isinstance(folder, int):
+        os.unlink(name, dir_fd=folder)
+    else:
+        os.unlink(os.path.join(folder, name))
 
 
 def only_regular(path: Path | str) -> None:
@@ -107,16 +146,14 @@ def only_regular(path: Path | str) -> None:
         raise OSError(number, os.strerror(number), os.fspath(path))
 
 
-def _put_in_place(temp: str, path: str, wanted: Callable[[], bool]) -> None:
-    if not wanted():
-        raise Abandoned
-    os.rename(temp, path)
-
-
 def _fill(
-    temp: str, write: Callable[[int], None], durability: Durability, like: os.stat_result | None
+    temp: str,
+    write: Callable[[int], None],
+    durability: Durability,
+    like: os.stat_result | None,
+    dir_fd: int | None,
 ) -> None:
-    fd = os.open(temp, _NEW, 0o600)
+    fd = os.open(temp, _NEW, 0o600, dir_fd=dir_fd)
     try:
         write(fd)
         if like is not None:
@@ -136,12 +173,19 @@ def _become(fd: int, like: os.stat_result) -> None:
     os.fchmod(fd, like.st_mode & 0o7777)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str | int) -> None:
+    """Have what was renamed in a directory, given by path or descriptor, survive a power cut.
+
+    Raises `NotSynced`.
+    """
     try:
+        if isinstance(folder, int):
+            os.fsync(folder)  # F_FULLFSYNC takes files only
+            return
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)  # F_FULLFSYNC takes files only
+            os.fsync(fd)
         finally:
             os.close(fd)
     except OSError as error:
-        raise NotSynced(error.errno, error.strerror, folder) from error
+        raise NotSynced(error.errno, error.strerror) from error

@@ -284,7 +284,7 @@ async def test_a_failed_write_fails_those_who_wait(tmp_path, monkeypatch):
     path = planted(site, stored(OLD))
     go_on, rename = threading.Event(), os.rename
 
-    def refuse(*_):
+    def refuse(*_, **__):
         assert go_on.wait(30)
         raise OSError(28, "No space left on device")
 

@@ -231,7 +231,7 @@ async def test_the_last_submitted_change_wins_though_all_are_cancelled(patient):
 async def test_a_cancelled_caller_of_a_failed_save(patient, monkeypatch):
     """Its `CancelledTooLate` carries the error; the others of the write get the error itself."""
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
     async with opened("async", patient) as store:
@@ -461,10 +461,10 @@ async def test_writes_that_fail_at_random(patient, seed, monkeypatch):
     """Whenever nothing is under way the file is what the service has, to the byte, whoever failed before."""
     rng, rename = random.Random(seed), os.rename
 
-    def now_and_then(*names):
+    def now_and_then(*names, **places):
         if rng.random() < 0.3:
             raise OSError(28, "No space left on device")
-        rename(*names)
+        rename(*names, **places)
 
     async with opened("async", patient) as store:
         model = Model(store, rng)

@@ -14,9 +14,11 @@ from ksi_daemon.replace import (
     Abandoned,
     NotSynced,
     only_regular,
+    prepared,
     replace_by,
     replace_file,
     sweep,
+    sync_folder,
     write_pieces,
 )
 
@@ -78,10 +80,10 @@ def test_a_directory_that_cannot_be_synced(tmp_path, monkeypatch):
     """`NotSynced`, with the system's own words: the new content stands."""
     real = os.open
 
-    def refuse(path, flags, *mode):
+    def refuse(path, flags, *mode, **more):
         if flags & os.O_DIRECTORY:
             raise OSError(errno.EMFILE, "Too many open files")
-        return real(path, flags, *mode)
+        return real(path, flags, *mode, **more)
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(NotSynced, match="Too many open files") as caught:
@@ -171,3 +173,26 @@ def test_what_is_no_file(tmp_path):
             found[name] = errno.errorcode[error.errno or 0]
 
     assert found == {".": "EISDIR", "link": "ELOOP", "fifo": "EINVAL"}
+
+
+def test_under_a_directory_that_is_open(tmp_path):
+    """By its descriptor, wherever it was moved; under another name, when that is known only then."""
+    (tmp_path / "folder").mkdir()
+    fd = os.open(tmp_path / "folder", os.O_RDONLY)
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    try:
+        with prepared("x", lambda to: write_pieces(to, [b"new"]), dir_fd=fd, prefix="p.") as put:
+            assert [name[:3] for name in os.listdir(fd)] == [".p."]
+            put("y")
+        with prepared("x", lambda to: write_pieces(to, [b"unwanted"]), dir_fd=fd):
+            pass
+        (tmp_path / "moved/.p.0123456789abcdef.tmp").touch()
+        sweep(fd, "p.")
+        sync_folder(fd)
+        assert os.listdir(fd) == ["y"]
+    finally:
+        os.close(fd)
+    with pytest.raises(NotSynced):
+        sync_folder(fd)
+
+    assert (tmp_path / "moved/y").read_bytes() == b"new"

@@ -162,7 +162,7 @@ def test_replace_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch, cal
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, fail)
@@ -191,9 +191,9 @@ def test_replace_syncs_file_then_renames_then_syncs_directory(tmp_path, monkeypa
         steps.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
         real_fsync(fd)
 
-    def rename(old, new):
+    def rename(old, new, **places):
         steps.append("rename")
-        real_rename(old, new)
+        real_rename(old, new, **places)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "rename", rename)
