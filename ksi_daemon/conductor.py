@@ -148,6 +148,7 @@ class Conductor:
             "durability": self._flags.durability.get(name) if self._flags else None,
             "refused": self._refused.get(name),
             "flipping": {"to": flip.to, "for_s": flip.for_s, "waits_for": flip.waits_for} if flip else None,
+            "pending": self._switches[name].pending() if name in self._switches else None,
         }
 
     def _settled(self) -> bool:

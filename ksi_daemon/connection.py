@@ -17,6 +17,7 @@ import structlog
 from ksi_daemon import wire
 from ksi_daemon.errors import CutOff, InvalidRequest, KsiError, ShuttingDown
 from ksi_daemon.framing import Framing
+from ksi_daemon.hangup import LOOK, has_hung_up
 from ksi_daemon.lane import CancelledTooLate
 
 if TYPE_CHECKING:
@@ -128,7 +129,17 @@ class Connection(asyncio.Protocol):
         self._begun_at = None
         self._ended = True
         self._pump()
+        self._look_for_hangup()
         return True
+
+    def _look_for_hangup(self) -> None:
+        """While something is under way, see whether its client waits for it or has gone."""
+        if self._lost or not self._replies:
+            return
+        if has_hung_up(self._transport.get_extra_info("socket")):
+            self._transport.abort()
+        else:
+            self._loop.call_later(LOOK, self._look_for_hangup)
 
     def pause_writing(self) -> None:
         """The client reads slower than we answer: take up nothing more."""

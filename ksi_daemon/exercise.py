@@ -2,7 +2,8 @@
 
 Steps are data. A step's `event` is one of the room's events, or an action on the surroundings:
 `@restart` (stop and start again), `@tear`, `@rotate`, `@remove`, `@block`, `@unblock` (the room's first
-file gets a torn tail, is renamed away, removed, replaced by a directory and put back), `@connect` and
+file gets a torn tail, is renamed away, removed, replaced by a directory and put back), `@cover` and
+`@uncover` (a file takes the place of the first file's directory, and gives it back), `@connect` and
 `@hangup` (the step's client).
 """
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from ksi_daemon.router import Event
 
-ACTIONS = frozenset({"@restart", "@tear", "@rotate", "@remove", "@block", "@unblock", "@connect", "@hangup"})
+_ON_FILE = frozenset({"@tear", "@rotate", "@remove", "@block", "@unblock", "@cover", "@uncover"})
+
+ACTIONS = frozenset({*_ON_FILE, "@restart", "@connect", "@hangup"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ class Hub:
         results = await self._router.emit(event, data)
         return results[0] if len(results) == 1 else results
 
+    async def emit(self, event: str, data: Data) -> None:
+        """Run the handlers of an event, if there are any; what they answer and how they fail is theirs."""
+        if self._router.answers(event):
+            await self._router.emit(event, data)
+
     def tell(self, event: str, data: Data) -> None:
         """Send a frame to every client, then call every listener, in the order in which they came.
 

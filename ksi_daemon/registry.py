@@ -4,6 +4,8 @@ from ksi_daemon.agent import AREA as AGENT
 from ksi_daemon.area import Area, Planned
 from ksi_daemon.claude_cli import AREA as CLAUDE_CLI
 from ksi_daemon.completion import AREA as COMPLETION
+from ksi_daemon.config import AREA as CONFIG
+from ksi_daemon.conversation import AREA as CONVERSATION
 from ksi_daemon.messaging import AREA as MESSAGING
 
 AREAS: tuple[Area | Planned, ...] = (
@@ -11,8 +13,8 @@ AREAS: tuple[Area | Planned, ...] = (
     COMPLETION,
     CLAUDE_CLI,
     AGENT,
-    Planned("conversation", "conversation cache, search, export", "read", 3),
-    Planned("config", "configuration files and their backups", "replace", 3),
+    CONVERSATION,
+    CONFIG,
     Planned("discovery", "events, help, code search", "read", 4),
 )
 

@@ -99,6 +99,10 @@ class Router:
         """The events registered with a wildcard."""
         return list(self._patterns)
 
+    def answers(self, name: str) -> bool:
+        """Whether any handler is registered for the event."""
+        return name in self._direct or any(matches(event.name, name) for event in self._patterns)
+
     async def emit(self, name: str, data: Data, client: Client | None = None) -> list[Any]:
         """Run all handlers of an event and return their results without the Nones.
 

@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     daemon_tmp_dir: Path = Path("var/tmp")
     identity_storage_path: Path = Path("var/db/identities.json")
     sandbox_dir: Path = Path("var/sandbox")
+    compositions_dir: Path = Path("var/lib/compositions")
+    fragments_dir: Path = Path("var/lib/compositions/fragments")
+    schemas_dir: Path = Path("var/lib/schemas")
+    capabilities_dir: Path = Path("var/lib/capabilities")
     claude_bin: str | None = None
     claude_progress_timeout: Seconds = 300.0
     claude_retry_backoff: Seconds = 30.0
@@ -59,6 +63,9 @@ class Settings(BaseSettings):
     claude_env: str = ""
     completion_queue_limit: Positive = 1000
     completion_retries: Annotated[int, Field(ge=0)] = 2
+    conversation_refresh_s: Annotated[float, Field(ge=0)] = 0.0
+    config_max_bytes: Positive = 8 * 1024 * 1024
+    config_backups: Positive = 50
     measure_loop: bool = False
 
     @field_validator("*", mode="after")

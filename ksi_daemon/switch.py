@@ -115,11 +115,13 @@ class Switch:
         stage, since = self._under_way
         return Flip(stage, time.monotonic() - since, self._waits_for())
 
-    def _waits_for(self) -> str | None:
-        if not self._calls.running:
-            return None
+    def pending(self) -> str | None:
+        """What the side in force is doing, in words; None if it does nothing, or does not tell."""
         pending = getattr(self._side(self.stage), "pending", lambda: None)
-        return cast("str | None", pending()) or f"{self._calls.running} calls"
+        return cast("str | None", pending())
+
+    def _waits_for(self) -> str | None:
+        return (self.pending() or f"{self._calls.running} calls") if self._calls.running else None
 
     async def _change(self, old: Stage, new: Stage) -> None:
         await (self._change_gated if self._gated else self._change_over)(old, new)

@@ -114,9 +114,9 @@ def run(
 ) -> Report:
     """Compare both sides of the named components, or of all that are built; owns its event loop.
 
-    `data` is a root or its `var/`, of which a copy is used. `prove` plants faults too: ten seconds more per
-    component, a minute for one that runs processes. Raises `Refused` for components unknown or not built, and
-    for paths that cannot be used.
+    `data` is a root or its `var/`, of which a copy is used: see `paritycheck.given`. `prove` plants faults
+    too: ten seconds more per component, a minute for one that runs processes. Raises `Refused` for components
+    unknown or not built, and for paths that cannot be used.
     """
     areas = _chosen(names)
     with scratch(data) as place, capture_logs(), zygote.kept():

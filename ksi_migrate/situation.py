@@ -34,6 +34,7 @@ class Part:
     since: str | None
     refused: str | None = None
     flipping: dict[str, Any] | None = None
+    pending: str | None = None
 
     @property
     def wanted(self) -> Stage | None:
@@ -136,7 +137,8 @@ def _told(row: dict[str, Any]) -> Part:
     stage: dict[str, Any] = {
         key: Stage(row[key]) if row[key] else None for key in ("desired", "acknowledged", "ceiling")
     }
-    return Part(**{key: row[key] for key in keys}, **stage, effective=Stage(row["effective"]))
+    plain = {**{key: row[key] for key in keys}, "pending": row.get("pending")}
+    return Part(**plain, **stage, effective=Stage(row["effective"]))
 
 
 def from_files(settings: Settings, files: Files, heard: Heard) -> Situation:

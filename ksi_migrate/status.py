@@ -109,5 +109,6 @@ def _row(part: Part, found: Evidence | None) -> dict[str, Any]:
         "since": part.since,
         "refused": part.refused,
         "flipping": part.flipping,
+        "pending": part.pending,
         "last_parity": {"ok": found.ok, "at": found.at} if found else None,
     }

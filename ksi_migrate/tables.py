@@ -72,6 +72,8 @@ def _status_row(row: Mapping[str, Any]) -> tuple[object, ...]:
     last, why = row["last_parity"], row["reason"]
     if row["ceiling"] is not None and "ceiling" not in why:
         why += f"; ceiling {row['ceiling']}"
+    if row["pending"] is not None:
+        why += f"; {row['pending']}"
     verdict = None if last is None else "ok" if last["ok"] else "differs"
     return (row["name"], *stages, why, when(row["since"]), verdict)
 

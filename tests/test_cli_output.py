@@ -182,6 +182,7 @@ DEMO = document(
         },
         "after": {"agents": 5, "turn_s": 1.0, "seconds": 1.3, "loop_stall_max_ms": 4.0, "ping_p99_ms": 3.0},
     },
+    files={"before": None, "after": None},
     counted={**COUNTED, "files": [{"component": "messaging", "path": "x", **COUNTED}]},
     problems=["one is lost"],
     kept="/somewhere",

@@ -119,7 +119,7 @@ async def test_a_first_start_takes_the_flags(root):
     async with conducted(root) as made:
         row = await made.until(acknowledged="async")
         status = await made.status()
-        other = await made.component("conversation")
+        other = await made.component("discovery")
 
     assert {
         "name": "messaging",
@@ -134,6 +134,7 @@ async def test_a_first_start_takes_the_flags(root):
         "durability": "os",
         "refused": None,
         "flipping": None,
+        "pending": None,
     }.items() <= row.items()
     assert tuple(other[key] for key in ("built", "effective", "reason", "durability")) == (
         False,

@@ -30,6 +30,7 @@ from ksi_migrate import (
 from ksi_migrate.checks import LOOKS
 from ksi_migrate.demo_agents import Agents
 from ksi_migrate.demo_count import Count, Counted
+from ksi_migrate.demo_files import FileWork
 from ksi_migrate.demo_frame import Figures
 from ksi_migrate.demo_script import Step
 from ksi_migrate.exits import Exit
@@ -133,6 +134,7 @@ def test_documents_have_the_shapes_shown(tmp_path: Path) -> None:
         (bench_figures.Side, ("components", 0, "cases", 0, "sync"), {}),
         (bench_figures.Spread, ("components", 0, "cases", 0, "sync", "spread"), {}),
         (bench_figures.Case, ("components", 0, "cases", 0), {"candidate": "async"}),
+        (bench_figures.Growth, ("components", 0, "cases", 0, "growth"), {}),
         (bench_figures.Ratio, ("components", 0, "cases", 0, "ratio"), {}),
         (bench_switch.SwitchCost, ("components", 0, "switch_cost"), {}),
         (bench_report.ComponentFigures, ("components", 0), {}),
@@ -167,7 +169,9 @@ def test_demo_has_the_shape_shown() -> None:
     counted = Counted("messaging", Path("log"), Count(), ())
     agents = {"before": Agents(5, 1.0, 5.2, "sync", None, None)}
     steps = (Step("start", ok=True, seconds=1.0, detail=""),)
-    report = demo.Report(steps, {"before": figures}, agents, (counted,), (), None)
+    stages = {"conversation": "sync", "config": "sync"}
+    files = {"before": FileWork(300, 60_000, 10, 1.2, stages, None, None)}
+    report = demo.Report(steps, {"before": figures}, agents, files, (counted,), (), None)
 
     found = report.document()
 

@@ -197,10 +197,10 @@ def test_wedged_daemon_does_not_acknowledge(root):
 def test_unbuilt_component_is_refused_naming_its_week(root):
     """Exit 4 with the week in which it comes; force does not help."""
     for more in ((), FORCED):
-        ended = migrate("enable", "conversation", "--json", "--root", root, *more)
+        ended = migrate("enable", "discovery", "--json", "--root", root, *more)
 
         assert (ended.code, ended.document["error"]["code"]) == (4, "not_built")
-        assert "conversation (week 3)" in ended.document["error"]["message"]
+        assert "discovery (week 4)" in ended.document["error"]["message"]
 
 
 def test_invalid_flags_are_refused(root):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from dataclasses import replace
@@ -14,12 +15,13 @@ import pytest
 
 from ksi_daemon.exercise import ACTIONS
 from ksi_daemon.registry import BUILT
-from ksi_migrate.paritycheck import actions, junit, settle, tree
+from ksi_migrate.paritycheck import actions, given, junit, settle, tree
 from ksi_migrate.paritycheck.clients import Listener, Listeners
 from ksi_migrate.paritycheck.clock import CALL, REQUEST, START, Clock
 from ksi_migrate.paritycheck.contrast import MOST, Mismatch, compare, narrow, windows
+from ksi_migrate.paritycheck.given import copy_tree
 from ksi_migrate.paritycheck.readers import _judged
-from ksi_migrate.paritycheck.scratch import Scratch, copy_tree
+from ksi_migrate.paritycheck.scratch import Scratch
 from ksi_migrate.paritycheck.settings import Isolated
 from ksi_migrate.paritycheck.struck import Struck
 from ksi_migrate.paritycheck.trial import Outcome, Trial
@@ -57,10 +59,10 @@ def test_only_our_own_places_are_left_out_of_a_tree(tmp_path):
     assert list(look(tmp_path)) == ["var", "var/db", "var/db/migrate", "var/left.tmp"]
 
 
-def test_large_files_are_told_by_digest_and_read_again_only_when_changed(tmp_path):
-    """A change in a file of more than a MiB shows, and the scratch path in a file does not."""
+def test_large_files_are_told_by_digest(tmp_path):
+    """A change in one shows, and the scratch path in a file does not."""
     log = tmp_path / "log"
-    log.write_bytes(b"x" * (tree.CACHED + 1))
+    log.write_bytes(b"x" * (tree.LARGE + 1))
     eye = tree.Tree(tmp_path, lambda content: content.replace(b"secret", b"<root>"))
     first = eye.look()
 
@@ -71,8 +73,44 @@ def test_large_files_are_told_by_digest_and_read_again_only_when_changed(tmp_pat
     changed = eye.look()
 
     assert first["log"] == again["log"] != changed["log"]
-    assert changed["log"]["size"] == tree.CACHED + 2
+    assert changed["log"]["size"] == tree.LARGE + 2
     assert changed["small"]["bytes"] == b"in <root>"
+
+
+def test_two_looks_at_the_same_are_one(tmp_path):
+    """So that many looks at a large tree take the memory of one."""
+    (tmp_path / "a").write_bytes(b"a")
+    eye = tree.Tree(tmp_path, lambda content: content)
+    first, second = eye.look(), eye.look()
+    (tmp_path / "b").touch()
+
+    assert first is second
+    assert list(eye.look()) == ["a", "b"]
+
+
+def test_a_file_that_was_left_alone_is_read_once(tmp_path, monkeypatch):
+    """Until its inode tells of a change; one that was changed a moment ago is read each time."""
+    (tmp_path / "old").write_bytes(b"a")
+    eye = tree.Tree(tmp_path, lambda content: content)
+    read: list[str] = []
+    real = eye._read
+
+    def noted(path):
+        read.append(Path(path).name)
+        return real(path)
+
+    monkeypatch.setattr(eye, "_read", noted)
+    monkeypatch.setattr(tree, "SETTLED_NS", 0)
+    eye.look()
+    monkeypatch.setattr(tree, "SETTLED_NS", 3_600_000_000_000)
+    (tmp_path / "new").write_bytes(b"b")
+    for _ in range(2):
+        eye.look()
+    (tmp_path / "old").write_bytes(b"c")
+    seen = eye.look()
+
+    assert sorted(read) == ["new", "new", "new", "old", "old"]
+    assert seen["old"]["bytes"] == b"c"
 
 
 def test_a_file_that_cannot_be_read_is_told_by_its_error(tmp_path, monkeypatch):
@@ -322,6 +360,54 @@ def test_a_copy_holds_no_links_and_leaves_out_what_is_not_data(tmp_path):
     assert list(found) == ["logs", "logs/link", "logs/log", "logs/run"]
     assert found["logs/log"]["mode"] == "0o640"
     assert found["logs/link"]["type"] == "file"
+
+
+def test_a_root_is_taken_with_its_configuration_and_laid_down_again(tmp_path):
+    """Beside var/ come the configuration files, but neither flags nor secrets nor folders; times stay."""
+    root = tmp_path / "ksi"
+    for name in (
+        "var/logs/a.jsonl",
+        "var/run/s",
+        "ksi_daemon.yaml",
+        "extra.json",
+        "flags.yaml",
+        ".env",
+        "src/x.yaml",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    os.utime(root / "ksi_daemon.yaml", ns=(10**18, 10**18))
+    copy, place = tmp_path / "copy", tmp_path / "place"
+
+    given.take(root, copy)
+    place.mkdir()
+    given.lay(copy, place)
+
+    found = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+    assert found == ["extra.json", "ksi_daemon.yaml", "var/logs/a.jsonl"]
+    assert (place / "ksi_daemon.yaml").stat().st_mtime_ns == 10**18
+    assert (place / "ksi_daemon.yaml").read_bytes() == b"ksi_daemon.yaml"
+
+
+@pytest.mark.parametrize("what", ["root", "var"])
+def test_backups_that_were_taken_belong_to_the_files_beside_them(tmp_path, what):
+    """Their records name the file in its new place, whatever letters its path has; nothing else is edited."""
+    root = tmp_path / "Größe"
+    shelf = root / "var/tmp/backups/config"
+    shelf.mkdir(parents=True)
+    (shelf / "a").write_text(f"{root}/x")
+    (shelf / "a.meta").write_text(json.dumps({"original_path": f"{root}/ksi_daemon.yaml"}, indent=2))
+    (shelf / "b.meta").write_text(json.dumps({"original_path": f"{root}-2/ksi_daemon.yaml"}, indent=2))
+    place = tmp_path / "place"
+    place.mkdir()
+
+    given.take(root if what == "root" else root / "var", tmp_path / "copy")
+    given.lay(tmp_path / "copy", place)
+
+    shelf = place / "var/tmp/backups/config"
+    assert json.loads((shelf / "a.meta").read_text())["original_path"] == f"{place}/ksi_daemon.yaml"
+    assert json.loads((shelf / "b.meta").read_text())["original_path"] == f"{root}-2/ksi_daemon.yaml"
+    assert (shelf / "a").read_text() == f"{root}/x"
 
 
 def test_scratch_settings_do_not_read_the_environment(tmp_path, monkeypatch):

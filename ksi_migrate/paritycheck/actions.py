@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TORN_TAIL = b'{"torn": "by a kill in mid-li'
+SECOND = 1_000_000_000
 
 
 def tear(path: Path) -> None:
     """Leave a line without its end, as a kill in the middle of a write does."""
     if path.is_file():
+        changed = path.stat().st_mtime_ns + SECOND
         with path.open("ab") as file:
             file.write(TORN_TAIL)
+        os.utime(path, ns=(changed, changed))  # a listing may show it
 
 
 def rotate(path: Path) -> None:
@@ -52,6 +55,22 @@ def unblock(path: Path) -> None:
             _beside(path, ".blocked").rename(path)
 
 
+def cover(path: Path) -> None:
+    """Put a file in the place of the file's directory, which waits beside it."""
+    folder = path.parent
+    if folder.is_dir() and not _beside(folder, ".covered").exists():
+        folder.rename(_beside(folder, ".covered"))
+        folder.write_bytes(b"")
+
+
+def uncover(path: Path) -> None:
+    """Take that file away and put the directory back."""
+    folder = path.parent
+    if _beside(folder, ".covered").exists():
+        folder.unlink()
+        _beside(folder, ".covered").rename(folder)
+
+
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
@@ -62,5 +81,7 @@ ON_FILE: Mapping[str, Callable[[Path], None]] = {
     "@remove": remove,
     "@block": block,
     "@unblock": unblock,
+    "@cover": cover,
+    "@uncover": uncover,
 }
 """The actions of `ksi_daemon.exercise` that concern the room's first file."""

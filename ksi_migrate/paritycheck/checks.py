@@ -37,20 +37,22 @@ CHECKS: dict[str, Check] = {
 """What a check is called in progress, reports and the table of planted faults."""
 
 LIMIT = 120.0
-"""Seconds after which a check counts as hanging."""
+GIVEN_LIMIT = 1800.0
+"""Seconds after which a check counts as hanging; over the user's own files, which may be many, the second."""
 
 
 async def outcomes(name: str, trial: Trial, *, until_first: bool = False) -> list[Outcome]:
     """The cases of one check, all or up to the first mismatch; what goes wrong with itself is one too."""
     found: list[Outcome] = []
+    limit = LIMIT if trial.scratch.pristine is None else GIVEN_LIMIT
     try:
-        async with asyncio.timeout(LIMIT), aclosing(CHECKS[name](trial)) as cases:
+        async with asyncio.timeout(limit), aclosing(CHECKS[name](trial)) as cases:
             async for outcome in cases:
                 found.append(outcome)
                 if until_first and outcome.mismatches:
                     break
     except TimeoutError:
-        found.append(_broken(name, f"did not end within {LIMIT:g} s"))
+        found.append(_broken(name, f"did not end within {limit:g} s"))
     except Exception as error:  # noqa: BLE001 - a side that raises what it may not is a finding, not our end
         found.append(_broken(name, f"{type(error).__name__}: {error}"))
     return found

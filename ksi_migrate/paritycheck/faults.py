@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from ksi_daemon.area import Area
     from ksi_daemon.site import Site
-    from ksi_migrate.paritycheck.planting import Plant
+    from ksi_migrate.paritycheck.planting import Method, Plant
     from ksi_migrate.paritycheck.trial import Trial
 
 NOT_ASKED = frozenset({"signatures", "steps, fsync", "steps through the switch", "steps on given data"})
@@ -52,13 +53,32 @@ class Planted:
         return getattr(self._side, name)
 
 
-def planted(area: Area, method: str, plant: Plant) -> Area:
+class _Calls:
+    """How often the method at fault was called; a check that never calls it cannot see any of its faults."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.blind: set[str] = set()
+
+    def counted(self, method: Method) -> Method:
+        """The method, noting each call."""
+
+        @functools.wraps(method)
+        async def call(*args: Any) -> Any:
+            self.count += 1
+            return await method(*args)
+
+        return call
+
+
+def planted(area: Area, method: str, plant: Plant, calls: _Calls | None = None) -> Area:
     """The room with a fault in one method of its async side."""
+    calls = calls or _Calls()
 
     def aio(site: Site) -> Planted:
         side = area.aio(site)
         path = site.settings.root / area.exercise.files[0]
-        return Planted(side, **{method: plant(getattr(side, method), path)})
+        return Planted(side, **{method: calls.counted(plant(getattr(side, method), path))})
 
     return replace(area, aio=aio)
 
@@ -67,15 +87,19 @@ async def prove(trial: Trial) -> AsyncIterator[Fault]:
     """One row per method and fault; each check stops at its first mismatch."""
     area = trial.area
     for method in contract_methods(area.contract):
+        calls = _Calls()
         for fault, plant in table(area.contract, method, area.kind).items():
-            faulty = replace(trial, area=planted(area, method, plant))
-            yield Fault(area.name, method, fault, await _catches(faulty))
+            faulty = replace(trial, area=planted(area, method, plant, calls))
+            yield Fault(area.name, method, fault, await _catches(faulty, calls))
 
 
-async def _catches(trial: Trial) -> tuple[str, ...]:
+async def _catches(trial: Trial, calls: _Calls) -> tuple[str, ...]:
     caught: list[str] = []
-    for name in (check for check in CHECKS if check not in NOT_ASKED):
+    for name in (check for check in CHECKS if check not in NOT_ASKED | calls.blind):
+        before = calls.count
         found = await outcomes(name, trial, until_first=True)
         if any(outcome.mismatches for outcome in found):
             caught.append(name)
+        elif calls.count == before:
+            calls.blind.add(name)
     return tuple(caught)

@@ -7,11 +7,14 @@ to the limit and the next call gets EFBIG (Python ignores SIGXFSZ).
 from __future__ import annotations
 
 import json
+import os
 import resource
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ksi_daemon import proctable
 from ksi_daemon.switch import GATED
 from ksi_migrate.paritycheck.contrast import compare
 from ksi_migrate.paritycheck.sides import Candidate, control
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 INHERITED = (
     "a write broken off by a limit on file sizes: processes inherit the limit, and break in their own ways"
 )
+NO_GROWTH = "a write broken off by a limit on file sizes: no file of a component that reads ever grows"
 NO_LIMIT = "the limit on file sizes (RLIMIT_FSIZE) cannot be used here: {}"
 
 
@@ -48,10 +52,11 @@ class Break:
 async def check(trial: Trial) -> AsyncGenerator[Outcome, None]:
     """A case per number of bytes after which the second write is broken off; none if it writes no file.
 
-    Left out for a component that runs processes: they inherit the limit, and break in their own ways.
+    Left out for a component that runs processes: they inherit the limit, and break in their own ways; and for
+    one that reads, whose few writes are new files.
     """
     if trial.area.kind not in GATED:
-        yield Outcome("broken write", left_out=INHERITED)
+        yield Outcome("broken write", left_out=NO_GROWTH if trial.area.kind == "read" else INHERITED)
         return
     before, after = await trial.once("sizes", lambda: _sizes(trial))
     for limit in sorted({min(before, after - 1), (min(before, after) + after) // 2, after - 1} - {-1}):
@@ -109,13 +114,30 @@ def _size(rig: Rig) -> int:
 
 @contextmanager
 def _largest_file(size: int) -> Iterator[None]:
-    """No file of this process may grow beyond `size` bytes meanwhile. Raises `OSError` where that fails."""
+    """No file of this process and its workers may grow beyond `size` bytes meanwhile.
+
+    Raises `OSError` where that fails.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     except ValueError as error:
         raise OSError(str(error)) from error
     try:
+        _limit_workers((size, hard))
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        _limit_workers((soft, hard))
+
+
+def _limit_workers(limits: tuple[int, int]) -> None:
+    """Set the limit of every descendant; the zygote's passes to those that it forks."""
+    processes, known = proctable.table().look(), {os.getpid()}
+    while more := {one.pid for one in processes if one.parent in known and one.alive} - known:
+        known |= more
+    for pid in known - {os.getpid()}:
+        if sys.platform != "linux":
+            raise OSError("another process can be limited on Linux only")
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ TORN = ".torn-"
 LARGE = 64 * 1024
 """Files over this size are told by size and digest instead of by their bytes."""
 
-CACHED = 1024 * 1024
-"""Files over this size are read again only when their inode says that they changed."""
+SETTLED_NS = 100_000_000
+"""A file that was left alone for so long cannot change any more without its inode telling; the clock by which
+files are stamped ticks every 10 ms at least. It is read again only when the inode tells."""
 
 Entry = dict[str, object]
 _Known = tuple[int, int, int, int, int]
@@ -33,11 +35,15 @@ class Tree:
     def __init__(self, root: Path, mask: Callable[[bytes], bytes]) -> None:
         self._root = os.fspath(root)
         self._mask = mask
-        self._digests: dict[_Known, Entry] = {}
+        self._entries: dict[_Known, Entry] = {}
+        self._last: dict[str, Entry] = {}
 
     def look(self) -> dict[str, Entry]:
-        """Path below the root → what lies there, sorted by path."""
-        return dict(sorted(self._below("")))
+        """Path below the root → what lies there, sorted by path; the last one again where nothing changed."""
+        found = dict(sorted(self._below("")))
+        if found != self._last:
+            self._last = found
+        return self._last
 
     def _below(self, folder: str) -> Iterator[tuple[str, Entry]]:
         with os.scandir(os.path.join(self._root, folder)) as entries:
@@ -58,12 +64,14 @@ class Tree:
         return what if kind != "file" else {**what, **self._content(entry.path, found)}
 
     def _content(self, path: str, found: os.stat_result) -> Entry:
-        if found.st_size <= CACHED:
-            return self._read(path)
-        known = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if known not in self._digests:
-            self._digests[known] = self._read(path)
-        return self._digests[known]
+        which = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if (known := self._entries.get(which)) is not None:
+            return known
+        settled = time.time_ns() - found.st_ctime_ns > SETTLED_NS
+        entry = self._read(path)
+        if settled:
+            self._entries[which] = entry
+        return entry
 
     def _read(self, path: str) -> Entry:
         try:

@@ -33,8 +33,8 @@ class Trial:
     shown: dict[str, Any] = field(default_factory=dict)
 
     def rig(self, make: Make) -> AbstractAsyncContextManager[Rig]:
-        """The room on one side in an empty directory."""
-        return self.scratch.rig(self.area, make)
+        """The room on one side in a directory with the files of its first case."""
+        return self.scratch.rig(self.area, make, self.area.exercise.cases[0].files)
 
     async def once(self, what: str, play: Callable[[], Awaitable[T]]) -> T:
         """What came of `play`, which has to do with the control alone, when it was called first."""
