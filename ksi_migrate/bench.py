@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ksi_daemon.process import calm_collector
 from ksi_daemon.registry import BUILT
 from ksi_daemon.replace import replace_file
+from ksi_daemon.zygote import kept
 from ksi_migrate import bench_parts, bench_socket, bench_stall, choose
 from ksi_migrate.bench_place import scratch
 from ksi_migrate.bench_report import FEWEST_ROUNDS, ComponentFigures, Machine, Report
@@ -55,7 +56,7 @@ def run(  # noqa: PLR0913 - the command's own options
     """
     bench = _Bench(_areas(names), rounds, progress, socket=socket, stall=stall)
     try:
-        with scratch(root) as place:
+        with scratch(root) as place, kept():
             found = bench.measure(place)
     except IdleLost as error:
         raise Inconclusive(str(error)) from error

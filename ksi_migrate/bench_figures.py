@@ -89,12 +89,24 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """What one call costs at several sizes, smallest first; `across` is what the sizes count.
+
+    Each point has the size (`at`) and the milliseconds of each column.
+    """
+
+    across: str
+    points: tuple[Mapping[str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One load on one component; `reference` is None where the original did no such thing.
 
     `rounds` are those of the column that has fewest. `more` holds the figures that only this case has: name →
     the columns' medians, and how many times better async is than sync (`ratio`). `note` is what a reader must
-    know to take the figures rightly, or empty.
+    know to take the figures rightly, `bar` what is asked of async, for people: nothing is judged by it. Both
+    may be empty.
     """
 
     name: str
@@ -106,6 +118,8 @@ class Case:
     ratio: Ratio
     more: Mapping[str, Mapping[str, float | None]]
     note: str
+    bar: str = ""
+    growth: Growth | None = None
 
     def document(self) -> dict[str, Any]:
         """The case as JSON."""

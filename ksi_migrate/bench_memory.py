@@ -1,4 +1,4 @@
-"""The most memory that this process held at once, since a moment of our choice where the system allows it."""
+"""The most memory that a process held at once, since a moment of our choice where the system allows it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,14 @@ def forget_peak(clear: Path = CLEAR) -> bool:
 
 def peak_mib(status: Path = STATUS) -> float:
     """The peak of resident memory, in MiB."""
+    found = known_peak_mib(status)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 1024**2 if found is None else found
+
+
+def known_peak_mib(status: Path) -> float | None:
+    """The peak that a process's `status` tells, in MiB; None where there is none to be read."""
     try:
         _, _, rest = status.read_text(encoding="ascii", errors="replace").partition("VmHWM:")
         return int(rest.split()[0]) / 1024
     except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 1024**2
+        return None

@@ -15,7 +15,7 @@ from ksi_migrate.bench_columns import STAGES
 from ksi_migrate.exits import Inconclusive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from ksi_daemon.area import Area
     from ksi_daemon.settings import Settings
@@ -51,11 +51,16 @@ class Room:
 
 @asynccontextmanager
 async def served(
-    area: Area, column: str, settings: Settings, where: str, durability: Durability = "os"
+    area: Area,
+    column: str,
+    settings: Settings,
+    where: str,
+    durability: Durability = "os",
+    clock: Callable[[], float] = lambda: NOW,
 ) -> AsyncIterator[Room]:
     """The room at the stage of `column`, behind a `Switch` as in the daemon, while the block lasts."""
     router = Router()
-    site = Site(area.name, settings, durability, clock=lambda: NOW, hub=Hub(router))
+    site = Site(area.name, settings, durability, clock=clock, hub=Hub(router))
     switch = Switch(area, site)
     await switch.open(STAGES[column])
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ksi_daemon.errors import KsiError
 from ksi_daemon.heartbeat import Heartbeat, Stall
+from ksi_migrate.bench_below import Below
 from ksi_migrate.bench_columns import REFERENCE, items, opened
 from ksi_migrate.bench_figures import Round, percentile
 from ksi_migrate.bench_memory import forget_peak, peak_mib
@@ -39,7 +40,7 @@ class Disturbed(Inconclusive):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What was observed while something ran."""
+    """What was observed while something ran; processor time and memory are those of worker processes too."""
 
     seconds: float
     cpu_s: float
@@ -48,11 +49,17 @@ class Taken:
     rss_peak_mib: float
 
 
-async def observed(idle: IdleHeartbeat, where: str, work: Awaitable[object]) -> Taken:
-    """Run `work` with both heartbeats beating. Raises `Disturbed`, and what `work` itself found wrong."""
-    heart = Heartbeat()
+async def observed(
+    idle: IdleHeartbeat, where: str, work: Awaitable[object], *, workers: bool = True
+) -> Taken:
+    """Run `work` with both heartbeats beating. Raises `Disturbed`, and what `work` itself found wrong.
+
+    Without `workers` the processes below this one do not count: they are another column's, and idle.
+    """
+    heart, below = Heartbeat(), Below(idle.pid)
     gc.collect()
     forget_peak()
+    below.begin()
     await idle.read()
     heart.start()
     cpu, begun = time.process_time(), time.perf_counter()
@@ -65,7 +72,10 @@ async def observed(idle: IdleHeartbeat, where: str, work: Awaitable[object]) -> 
     finally:
         seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
         heart.stop()
-    return Taken(seconds, cpu_s, heart.read(), await idle.read(), peak_mib())
+    peak = peak_mib()
+    if workers:
+        cpu_s, peak = cpu_s + below.cpu_s(), peak + below.peak_mib()
+    return Taken(seconds, cpu_s, heart.read(), await idle.read(), peak)
 
 
 async def one_round(setup: Setup, column: str, lines: Sequence[bytes], idle: IdleHeartbeat) -> Round:

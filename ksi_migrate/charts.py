@@ -76,6 +76,10 @@ def scale_for(values: Iterable[float | None]) -> Scale:
     smallest, largest = min(positive), max(positive)
     if largest / smallest < LOG_SPAN:
         return Scale(0.0, largest, log=False)
+    return _logarithmic(smallest, largest)
+
+
+def _logarithmic(smallest: float, largest: float) -> Scale:
     lowest = max(smallest, largest / DEPTH)
     return Scale(10.0 ** (math.ceil(math.log10(lowest)) - 1), largest, log=True)
 
@@ -173,22 +177,24 @@ class Line:
     points: Sequence[tuple[float, float, str]]
 
 
-def lines(ident: str, title: str, drawn: Sequence[Line], across: str) -> str:
+def lines(ident: str, title: str, drawn: Sequence[Line], across: str, *, log: bool = False) -> str:
     """Draw lines over one linear scale each way, both from 0; `across` names what goes from left to right.
 
-    The figures stand at the last points and all of them in words in the description, as for `plot`.
+    With `log` both scales are logarithmic. The figures stand at the last points and all of them in words in
+    the description, as for `plot`.
     """
     spoken = "; ".join(
         f"{line.label} {text} at {short(x)} {across}" for line in drawn for x, _, text in line.points
     )
-    wide = max((x for line in drawn for x, _, _ in line.points), default=1.0)
-    scale = scale_for_lines(y for line in drawn for _, y, _ in line.points)
+    places = sorted({x for line in drawn for x, _, _ in line.points})
+    wide = _wide(places, log=log)
+    scale = _tall([y for line in drawn for _, y, _ in line.points], log=log)
     parts = [
         _open("lines", TALL + FOOT, f'role="img" aria-labelledby="{ident}-title {ident}-desc"'),
         f'<title id="{ident}-title">{escape(title)}</title>',
         f'<desc id="{ident}-desc">{escape(spoken)}</desc>',
         *(_level(tick, scale) for tick in scale.ticks()),
-        *(_across(x, wide) for x in sorted({x for line in drawn for x, _, _ in line.points})),
+        *(_across(x, wide) for x in places),
         *(_line(line, wide, scale) for line in drawn),
     ]
     return "\n".join([*parts, "</svg>"])
@@ -197,6 +203,18 @@ def lines(ident: str, title: str, drawn: Sequence[Line], across: str) -> str:
 def scale_for_lines(values: Iterable[float]) -> Scale:
     """A linear scale from 0, whatever the figures span: a line's slope must mean something."""
     return Scale(0.0, max(values, default=0.0) or 1.0, log=False)
+
+
+def _wide(places: Sequence[float], *, log: bool) -> Scale:
+    """From left to right; a logarithmic one begins at the first place, if there are two."""
+    if log and len(places) > 1 and places[0] > 0:
+        return Scale(places[0], places[-1], log=True)
+    return scale_for_lines(places)
+
+
+def _tall(values: Sequence[float], *, log: bool) -> Scale:
+    positive = [value for value in values if value > FAINT]
+    return _logarithmic(min(positive), max(positive)) if log and positive else scale_for_lines(values)
 
 
 def _height(value: float, scale: Scale) -> float:
@@ -211,12 +229,12 @@ def _level(tick: float, scale: Scale) -> str:
     )
 
 
-def _across(x: float, wide: float) -> str:
-    return f'<text class="tick" x="{100 * x / wide:.3f}%" y="{TALL + 16}">{short(x)}</text>'
+def _across(x: float, wide: Scale) -> str:
+    return f'<text class="tick" x="{wide.percent(x):.3f}%" y="{TALL + 16}">{short(x)}</text>'
 
 
-def _line(line: Line, wide: float, scale: Scale) -> str:
-    places = [(f"{100 * x / wide:.3f}%", f"{_height(y, scale):.1f}") for x, y, _ in line.points]
+def _line(line: Line, wide: Scale, scale: Scale) -> str:
+    places = [(f"{wide.percent(x):.3f}%", f"{_height(y, scale):.1f}") for x, y, _ in line.points]
     strokes = (
         f'<line class="stroke" x1="{x}" y1="{y}" x2="{right}" y2="{below}"/>'
         for (x, y), (right, below) in pairwise(places)

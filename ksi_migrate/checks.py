@@ -18,6 +18,7 @@ from ksi_daemon.claude_cli.places import find_program
 from ksi_daemon.errors import SocketUnusable
 from ksi_daemon.stages import StagesInvalid, load_ceilings, load_state
 from ksi_migrate import flags, journal, mounts
+from ksi_migrate.checks_files import kept_files, libyaml, openat2
 from ksi_migrate.doctor import Check, bad, good
 from ksi_migrate.exits import told
 
@@ -222,6 +223,9 @@ LOOKS: tuple[Callable[[Settings], Check], ...] = (
     socket_directory,
     stale_socket,
     private_logs,
+    kept_files,
+    libyaml,
+    openat2,
     open_files,
     file_system,
     disk_space,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ksi_migrate import demo_agents
 from ksi_migrate.demo_count import Count, Counted, count_log
+from ksi_migrate.demo_files import BUILT
 from ksi_migrate.demo_load import KINDS, Load
 from ksi_migrate.demo_meter import Meter
 from ksi_migrate.demo_scratch import DaemonFailed, daemon, scratch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ksi_migrate.demo_agents import Agents
+    from ksi_migrate.demo_files import FileWork
     from ksi_migrate.demo_frame import Figures, Frame
     from ksi_migrate.demo_load import Ledger
     from ksi_migrate.demo_scratch import Scratch
@@ -38,12 +40,13 @@ class Report:
     """What was done, what the same load met before and after, and what stands on the disk.
 
     `figures` by window: before and after, each with `durability: os`, and the same with `fsync`; `agents`:
-    before and after. `kept` is the scratch directory, left for inspection when there are problems.
+    before and after; `files` too. `kept` is the scratch directory, left for a look when there are problems.
     """
 
     steps: tuple[Step, ...]
     figures: Mapping[str, Figures]
     agents: Mapping[str, Agents]
+    files: Mapping[str, FileWork]
     counted: tuple[Counted, ...]
     problems: tuple[str, ...]
     kept: str | None
@@ -67,14 +70,17 @@ class Report:
             before=measured.get("before"),
             after=measured.get("after"),
             fsync={"before": measured.get("before_fsync"), "after": measured.get("after_fsync")},
-            agents={
-                when: self.agents[when].document() if when in self.agents else None
-                for when in ("before", "after")
-            },
+            agents=_both(self.agents),
+            files=_both(self.files),
             counted={**asdict(total), "files": files},
             problems=list(self.problems),
             kept=self.kept,
         )
+
+
+def _both(found: Mapping[str, Agents] | Mapping[str, FileWork]) -> dict[str, Any]:
+    """Before and after; None where the demo did not come."""
+    return {when: found[when].document() if when in found else None for when in ("before", "after")}
 
 
 def run(*, fast: bool, show: Callable[[Frame], None]) -> Report:
@@ -87,12 +93,12 @@ def run(*, fast: bool, show: Callable[[Frame], None]) -> Report:
     with _ended_by_signals(), scratch() as place:
         script = Script(place, steps, FAST if fast else FULL)
         ledgers = (*_with_daemon(place, script, show), *demo_agents.ledgers(script.answered))
-        counted = tuple(_count(place, ledgers, steps))
+        counted = (*_count(place, ledgers, steps), *_count_files(script))
         problems = (*steps.problems, *(problem for one in counted for problem in one.problems))
         place.keep = bool(problems)
         kept = str(place.root) if place.keep else None
-        agents = dict(script.agents)
-        return Report(tuple(steps.done), dict(script.figures), agents, counted, problems, kept)
+        agents, files = dict(script.agents), dict(script.files)
+        return Report(tuple(steps.done), dict(script.figures), agents, files, counted, problems, kept)
 
 
 @contextlib.contextmanager
@@ -109,6 +115,8 @@ def _ended_by_signals() -> Iterator[None]:
 def _with_daemon(place: Scratch, script: Script, show: Callable[[Frame], None]) -> tuple[Ledger, ...]:
     """Start a daemon, play the script on it, stop it; the clients' accounts, none if it did not start."""
     began = time.monotonic()
+    if BUILT:
+        script.work.lay()
     try:
         with daemon(place) as process:
             script.steps.note("start", began, f"daemon {process.pid} in {place.root}")
@@ -141,11 +149,20 @@ def _count(place: Scratch, ledgers: tuple[Ledger, ...], steps: Steps) -> Iterato
     for kind in KINDS:
         began = time.monotonic()
         counted = count_log(kind.component, kind.path(place.settings), ledgers, kind.identity)
-        count = counted.count
-        steps.note(
-            f"count {kind.component}",
-            began,
-            f"{count.acknowledged} acknowledged, {count.on_disk} on disk, {len(counted.problems)} problems",
-            ok=not counted.problems,
-        )
+        _note(counted, steps, began)
         yield counted
+
+
+def _count_files(script: Script) -> Iterator[Counted]:
+    """The configuration files, where there are any."""
+    if BUILT:
+        began = time.monotonic()
+        counted = script.work.count()
+        _note(counted, script.steps, began)
+        yield counted
+
+
+def _note(counted: Counted, steps: Steps, began: float) -> None:
+    count, problems = counted.count, counted.problems
+    told = f"{count.acknowledged} acknowledged, {count.on_disk} on disk, {len(problems)} problems"
+    steps.note(f"count {counted.component}", began, told, ok=not problems)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ksi_daemon.registry import AREAS
 from ksi_migrate.demo_agents import seen, take_turns
 from ksi_migrate.demo_command import StepFailed, ksi_daemon, ksi_migrate
+from ksi_migrate.demo_files import BUILT, CONFIG, Amount, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from ksi_migrate.demo_agents import Agents
+    from ksi_migrate.demo_files import FileWork
     from ksi_migrate.demo_frame import Figures
     from ksi_migrate.demo_meter import Meter, Sample
     from ksi_migrate.demo_scratch import Scratch
@@ -26,10 +28,17 @@ PHASES = {
     for week in sorted({area.week for area in AREAS if area.built})
 }
 """The built components of each week that has any."""
+FORCED = ("--force", "--reason", "the short demo leaves the parity of this week out")
+BESIDE_S = 0.1
+"""Seconds of the turn that an agent takes while files are worked on."""
 ROLLED_BACK = "messaging"
 """The component that goes down and up again: the one with most of the load."""
 SETTLE_S = 10.0
 EXIT_S = 10.0
+
+
+MANY = Amount(sessions=500, lines=400, sets=40, files=10, bytes_each=20_000)
+FEW = Amount(sessions=300, lines=200, sets=10, files=5, bytes_each=10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,8 @@ class Tempo:
     """Seconds of each measured window, of each sample, and between the acts.
 
     `parity_apart`: run parity by itself too, and not only as the gate of each `enable`. `agents` take one
-    turn of `turn_s` seconds each, at either side.
+    turn of `turn_s` seconds each, at either side. `files` are refreshed and set, at either side. Parity of
+    the weeks in `forced` is passed over, with a reason, where there is no time for it.
     """
 
     window_s: float
@@ -46,10 +56,12 @@ class Tempo:
     parity_apart: bool
     agents: int = 5
     turn_s: float = 1.0
+    files: Amount = MANY
+    forced: tuple[int, ...] = ()
 
 
 FULL = Tempo(window_s=5.0, sample_s=0.5, pause_s=2.0, parity_apart=True)
-FAST = Tempo(window_s=1.0, sample_s=0.25, pause_s=0.0, parity_apart=False, turn_s=0.4)
+FAST = Tempo(window_s=1.0, sample_s=0.25, pause_s=0.0, parity_apart=False, turn_s=0.4, files=FEW, forced=(3,))
 """Half a second has 500 beats of the daemon's heart, so that its p99 is not just its worst."""
 
 
@@ -81,7 +93,7 @@ class Steps:
 
 
 class Script:
-    """One performance on one daemon; `figures` and `agents` fill with what was measured.
+    """One performance on one daemon; `figures`, `agents` and `files` fill with what was measured.
 
     `answered` are the agents whose turn was answered, by name.
     """
@@ -93,6 +105,8 @@ class Script:
         self.steps = steps
         self.figures: dict[str, Figures] = {}
         self.agents: dict[str, Agents] = {}
+        self.files: dict[str, FileWork] = {}
+        self.work = Work(place.root, tempo.files)
         self.answered: list[str] = []
 
     async def play(self, meter: Meter) -> None:
@@ -105,11 +119,13 @@ class Script:
         await self._measure("before_fsync", "fsync")
         await self._measure("before", "os")
         await self._let_agents_work("before")
+        await self._work_on_files("before")
         for week, names in PHASES.items():
             await self._ask("plan", f"week {week}", "plan", "--phase", str(week))
             if self.tempo.parity_apart:
                 await self._ask("parity", f"both sides of {', '.join(names)}", "parity", *names)
-            await self._flip("enable", "async", names, "--yes")
+            options = ("--yes", *(FORCED if week in self.tempo.forced else ()))
+            await self._while_files_change(names, self._flip("enable", "async", names, *options))
             await self._pause()
         await self._flip("rollback", "sync", (ROLLED_BACK,))
         await self._pause()
@@ -117,6 +133,7 @@ class Script:
         await self._measure("after_fsync", "fsync")
         await self._measure("after", "os")
         await self._let_agents_work("after")
+        await self._work_on_files("after")
 
     async def stop(self, process: subprocess.Popen[bytes]) -> None:
         """`ksi-daemon stop`, and the daemon's own exit code: 0 when it answered and wrote everything."""
@@ -169,6 +186,37 @@ class Script:
             self.agents[name] = seen(agents, turn_s, seconds, figures)
             said.append(f"{agents} turns of {turn_s:g} s in {seconds:.1f} s")
 
+    async def _work_on_files(self, name: str) -> None:
+        """A refresh of all conversations, sets of configuration and an agent's turn, all at once."""
+        if not BUILT:
+            return
+        amount, socket = self.tempo.files, self._place.settings.socket_path
+        words = f"{amount.sessions} conversations read, {amount.sets} keys set, an agent's turn"
+        agent = f"{name}-files"
+        with self._step(f"files {name}", words) as said:
+            began = time.monotonic()
+            turn = take_turns(socket, [agent], BESIDE_S)
+            work = gathered(self.work.refresh(socket), self.work.set_many(socket), turn)
+            _, figures = await self._meter.during(work)
+            self.answered.append(agent)
+            self.files[name] = self.work.done(time.monotonic() - began, figures)
+            said.append(words)
+
+    async def _while_files_change(self, names: tuple[str, ...], flip: Coroutine[Any, Any, None]) -> None:
+        """A flip; keys are set in configuration files meanwhile where it concerns those."""
+        if not (BUILT and CONFIG in names):
+            await flip
+            return
+        over = asyncio.Event()
+        setting = asyncio.create_task(self.work.set_until(self._place.settings.socket_path, over))
+        try:
+            await flip
+        finally:
+            over.set()
+            await asyncio.gather(setting, return_exceptions=True)
+        with self._step("sets during the flip", "each is in its file, or the count at the end tells") as said:
+            said.append(f"{setting.result()} keys set meanwhile")
+
     async def _ask(self, name: str, note: str, *command: str) -> None:
         with self._step(f"{name}: {note}", f"ksi-migrate {' '.join(command)}") as said:
             said.extend(TOLD[name](await ksi_migrate(self._place.root, *command)))
@@ -194,6 +242,16 @@ class Script:
                     pass
         except TimeoutError:
             raise StepFailed(f"the daemon does not say {what} within {SETTLE_S:g} s") from None
+
+
+async def gathered(*work: Coroutine[Any, Any, Any]) -> None:
+    """Wait for all; the first that fails ends the others, and it is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except* StepFailed as errors:
+        raise errors.exceptions[0] from None
 
 
 def _plan_told(document: dict[str, Any]) -> Iterator[str]:

@@ -27,7 +27,7 @@ ROWS: tuple[tuple[str, str, Callable[[float | None], str], bool], ...] = (
     ("ping p99", "ping_p99_ms", milliseconds, False),
 )
 """Title, key, how it is written, and whether more is better."""
-AGENT_ROWS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+WORK_ROWS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("all answered", "seconds", seconds),
     ("loop stall max", "loop_stall_max_ms", milliseconds),
     ("ping p99", "ping_p99_ms", milliseconds),
@@ -74,6 +74,9 @@ def summary(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text("")
     yield agents(document["agents"])
     yield Text("")
+    if any(document["files"].values()):
+        yield files(document["files"])
+        yield Text("")
     yield counts(document["counted"])
     yield Text("")
     for problem in document["problems"]:
@@ -103,9 +106,19 @@ def before_after(document: Mapping[str, Any]) -> RenderableType:
 def agents(found: Mapping[str, Any]) -> RenderableType:
     """The same agents on both sides; a dash where the demo did not come."""
     first = found["before"] or found["after"] or {"agents": 0, "turn_s": 0.0}
-    title = f"{first['agents']} agents, a turn of {first['turn_s']:g} s each"
+    return _work(f"{first['agents']} agents, a turn of {first['turn_s']:g} s each", found)
+
+
+def files(found: Mapping[str, Any]) -> RenderableType:
+    """The same work on files on both sides."""
+    first = found["before"] or found["after"]
+    words = f"{first['conversations']} conversations of {first['lines']:,} lines, {first['sets']} keys set"
+    return _work(words, found)
+
+
+def _work(title: str, found: Mapping[str, Any]) -> RenderableType:
     made = Table(title, "before: sync", "after: async", "", box=None, pad_edge=False)
-    for name, key, written in AGENT_ROWS:
+    for name, key, written in WORK_ROWS:
         before, after = (number(found[when], key) for when in ("before", "after"))
         made.add_row(f"  {name}", written(before), written(after), better(quotient(before, after)))
     return made

@@ -99,7 +99,8 @@ def _component(index: int, component: Mapping[str, Any], idle: float | None) -> 
     throughput = report_figures.throughput(f"throughput-{index}", name, cases)
     stall = report_figures.loop_stall(f"stall-{index}", name, cases, idle)
     walls = report_more.walls(f"walls-{index}", name, cases)
-    drawn = "\n".join(filter(None, (walls, throughput, stall)))
+    growths = report_more.growths(f"growth-{index}", name, cases)
+    drawn = "\n".join(filter(None, (walls, growths, throughput, stall)))
     return (
         f'<h2>{escape(name)}</h2>\n<div class="pair">\n{drawn}\n</div>\n<div class="tables">\n{inner}\n</div>'
     )

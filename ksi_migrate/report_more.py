@@ -18,6 +18,8 @@ MORE: Final[dict[str, tuple[str, Callable[[float | None], str]]]] = {
     "commands_cpu_s": ("CPU of the commands themselves", seconds),
     "loop_ms_per_call": ("Loop time for one call", milliseconds),
     "sampled_s": ("Wall time by samples", seconds),
+    "call_ms": ("One call", milliseconds),
+    "floor_ms": ("One stat for each file: the floor", milliseconds),
 }
 """Key in the document → title and unit; what is not here is shown under its key as a plain figure."""
 
@@ -33,11 +35,12 @@ def more_table(component: str, cases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def notes(cases: Sequence[Mapping[str, Any]]) -> str:
-    """What must be known of single cases; empty without any."""
+    """What must be known of single cases, and what is asked of them; empty without any."""
     said = [
-        f"<li>{escape(name_of(case))}: {escape(str(case['note']))}.</li>"
+        f"<li>{escape(name_of(case))}: {lead}{escape(str(case[key]))}.</li>"
         for case in cases
-        if case.get("note")
+        for key, lead in (("note", ""), ("bar", "asked of async: "))
+        if case.get(key)
     ]
     return "\n".join(['<ul class="notes">', *said, "</ul>"]) if said else ""
 
@@ -54,6 +57,38 @@ def walls(ident: str, component: str, cases: Sequence[Mapping[str, Any]]) -> str
         f'<p>{escape(lead)}</p></figcaption>\n<div class="case"><div class="box wide">{chart}</div></div>\n'
         '<div class="box wide"><p class="sub unit">agents at once</p></div>\n</figure>'
     )
+
+
+def growths(ident: str, component: str, cases: Sequence[Mapping[str, Any]]) -> str:
+    """Draw what a call costs at each size, for each case that has several; empty without any."""
+    grown = [case for case in cases if case.get("growth")]
+    panels = [_grown(f"{ident}-{index}", component, case) for index, case in enumerate(grown)]
+    if not panels:
+        return ""
+    lead = (
+        "One call, in milliseconds, against the size; lower and flatter is better. Both scales are"
+        " logarithmic: ten times the size at ten times the cost is a straight line."
+    )
+    return (
+        '<figure class="whole">\n<figcaption><h3>How cost grows</h3>'
+        f"<p>{escape(lead)}</p></figcaption>\n{chr(10).join(panels)}\n</figure>"
+    )
+
+
+def _grown(ident: str, component: str, case: Mapping[str, Any]) -> str:
+    across, points = str(case["growth"].get("across")), case["growth"].get("points") or ()
+    drawn = [charts.Line(side, side, _sized(side, points)) for side in DRAWN]
+    title = f"Cost of {component}: {name_of(case)}"
+    return (
+        f'<div class="case"><div class="case-head"><h4>{escape(name_of(case))}</h4></div>'
+        f'<div class="box wide">{charts.lines(ident, title, drawn, across, log=True)}'
+        f'<p class="sub unit">{escape(across)}</p></div></div>'
+    )
+
+
+def _sized(side: str, points: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:
+    found = ((number(point, "at"), number(point, side)) for point in points)
+    return [(at, cost, milliseconds(cost)) for at, cost in found if at is not None and cost is not None]
 
 
 def _points(side: str, cases: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:

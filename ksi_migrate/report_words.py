@@ -58,7 +58,7 @@ METHOD = (
         "CPU and memory",
         (
             "Processor time for 10,000 calls, user and system together, and the most memory that the run"
-            " held at once."
+            " held at once; both with the worker processes of a room. What these share counts in each."
         ),
     ),
     (

@@ -30,6 +30,7 @@ def bench(document: Document) -> Iterator[RenderableType]:
         if any(case.get("more") for case in row["cases"]):
             yield _more(row["cases"])
         yield from (Text.assemble("· ", word(case["note"])) for case in row["cases"] if case.get("note"))
+        yield from _grown(row["cases"])
         yield Text("")
     if "socket" in document:
         yield _socket(document["socket"]["cases"])
@@ -70,6 +71,20 @@ def _more(cases: list[Document]) -> Table:
         for name, found in case.get("more", {}).items()
     )
     return table(("case", "figure, less is better", *SIDES, "times better"), rows)
+
+
+def _grown(cases: list[Document]) -> Iterator[RenderableType]:
+    """What one call costs at each size, and what is asked of async."""
+    for case in cases:
+        if growth := case.get("growth"):
+            rows = (
+                (f"{point['at']:,}", *(milliseconds(number(point, side)) for side in SIDES))
+                for point in growth["points"]
+            )
+            yield table((growth["across"], *SIDES), rows, title=f"{case['name']}: one call")
+    for case in cases:
+        if case.get("bar"):
+            yield Text.assemble("· ", word(f"{case['name']}: asked of async: {case['bar']}"))
 
 
 def _plain(value: float | None) -> str | None:

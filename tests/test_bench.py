@@ -13,6 +13,8 @@ from ksi_daemon.registry import BUILT
 from ksi_migrate import (
     bench,
     bench_cases,
+    bench_config,
+    bench_conversations,
     bench_growth,
     bench_identities,
     bench_parts,
@@ -43,6 +45,23 @@ CASES = {
         "create 40, 1 at a time",
         "create 40, 1 at a time, fsync",
         "1 update at a time, 30 stored",
+    ],
+    "conversation": [
+        "first refresh, 8 sessions of 8 lines",
+        "nothing changed, 8 sessions of 8 lines",
+        "first refresh, 6 sessions of 12 lines",
+        "first refresh after a restart, 6 sessions of 12 lines",
+        "nothing changed, 6 sessions of 12 lines",
+        "one line appended, 6 sessions of 12 lines",
+        "search, a word in 3 conversations, 6 sessions of 12 lines",
+        "search, a word in none, 6 sessions of 12 lines",
+        "first refresh, 6 sessions of 8 lines, from 4 on",
+        "nothing changed, 6 sessions of 8 lines, from 4 on",
+    ],
+    "config": [
+        "8 sets at once, 4 files of 1 kB",
+        "8 sets at once, 4 files of 1 kB, fsync",
+        "get from an unchanged file of 1 kB",
     ],
 }
 
@@ -81,6 +100,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_growth, "ALL", 40)
     for name in ("FEW", "MANY", "AT_ONCE"):
         monkeypatch.setattr(bench_parts, name, 30)
+    for name, size in {"MANY": (8, 8, 150), "LONG": (6, 12, 150), "GROWING": (4, 6), "ROUND_S": 0.02}.items():
+        monkeypatch.setattr(bench_conversations, name, size)
+    for name, count in {"FILES": 4, "SIZE": 1000, "SETS": 8, "SAMPLE": 4, "ROUND_S": 0.02}.items():
+        monkeypatch.setattr(bench_config, name, count)
     monkeypatch.setattr(bench_socket, "WARM_S", 0.05)
     monkeypatch.setattr(bench_socket, "SECONDS", 0.1)
 

@@ -68,6 +68,17 @@ def test_whiskers_reach_from_slowest_to_fastest() -> None:
     assert (whisker.get("x1"), whisker.get("x2"), value.get("x")) == ("50.000%", "100.000%", "100.000%")
 
 
+def test_lines_on_logarithmic_scales_keep_proportions() -> None:
+    """Also where the figures span less than decades: twice as much is as far up, wherever it is."""
+    points = [(1.0, 5.0, "5"), (2.0, 10.0, "10"), (4.0, 20.0, "20")]
+    drawn = ET.fromstring(charts.lines("x", "t", [charts.Line("sync", "sync", points)], "files", log=True))
+    strokes = [line for line in drawn.iter(f"{SVG}line") if line.get("class") == "stroke"]
+    rises = [float(line.attrib["y1"]) - float(line.attrib["y2"]) for line in strokes]
+
+    assert rises[0] == pytest.approx(rises[1], abs=0.2)
+    assert [line.get("x2") for line in strokes] == ["50.000%", "100.000%"]
+
+
 @pytest.mark.parametrize("values", [[], [None, 0.0], [0.0, charts.FAINT / 2]])
 def test_without_a_figure_there_is_still_a_scale(values: list[float | None]) -> None:
     """Nothing, zeros and what no clock tells from zero give a plain scale on which they stand at the left."""

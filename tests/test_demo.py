@@ -59,7 +59,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_fast_demo_migrates_under_load_and_loses_nothing(temporary):
     """Every act succeeds, both sides are measured, each acknowledged record is on disk once, in order."""
     frames: list[Frame] = []
@@ -71,23 +71,27 @@ def test_a_fast_demo_migrates_under_load_and_loses_nothing(temporary):
     document = json.loads(json.dumps(report.document()))
     names = [step["name"].partition(" ")[0] for step in document["steps"]]
     acts = (
-        "start measure measure agents plan: enable plan: enable rollback enable "
-        "measure measure agents stop count count"
+        "start measure measure agents files plan: enable plan: enable plan: enable sets rollback enable "
+        "measure measure agents files stop count count count"
     )
     assert names == acts.split()
     assert all(step["ok"] for step in document["steps"])
-    for name in (*PHASES[1], *PHASES[2]):
+    for name in (*PHASES[1], *PHASES[2], *PHASES[3]):
         assert document["before"]["stages"][name] == "sync"
         assert document["after"]["stages"][name] == "async"
     agents = document["agents"]
     assert [agents[when]["stage"] for when in ("before", "after")] == ["sync", "async"]
     assert agents["before"]["seconds"] >= agents["before"]["agents"] * agents["before"]["turn_s"]
+    files = document["files"]
+    assert [set(files[when]["stages"].values()) for when in ("before", "after")] == [{"sync"}, {"async"}]
+    assert files["before"]["lines"] == 60_000
     durabilities = [figures["durability"] for figures in (*document["fsync"].values(), document["after"])]
     assert durabilities == ["fsync", "fsync", "os"]
     counted = document["counted"]
     assert counted["acknowledged"] == counted["on_disk"] > 1000
     assert all(counted[fault] == 0 for fault in ("lost", "doubled", "out_of_order", "torn", "foreign"))
-    assert [file["component"] for file in counted["files"]] == ["messaging", "completion"]
+    assert [file["component"] for file in counted["files"]] == ["messaging", "completion", "config"]
+    assert counted["files"][2]["acknowledged"] > 2 * files["before"]["sets"]
     assert {"sync", "async"} == {dict(frame.components)["messaging"] for frame in frames if frame.components}
     assert list(temporary.iterdir()) == []
 
@@ -153,7 +157,7 @@ def test_a_log_that_lost_a_line_is_a_finding(temporary, monkeypatch):
 
     assert report.exit_code == Exit.FINDING
     assert report.document()["counted"]["lost"] == 1
-    assert [step.ok for step in report.steps] == [True, True, False, True]
+    assert [step.ok for step in report.steps] == [True, True, False, True, True]
     assert "1 lost: 0" in report.problems[0]
 
 

@@ -94,31 +94,62 @@ async def test_the_long_demo_runs_parity_by_itself_too(still, monkeypatch):
 
         return act
 
-    for name in ("_measure", "_ask", "_flip", "_let_agents_work"):
+    async def set_until(_socket, over):
+        await over.wait()
+        return 7
+
+    monkeypatch.setattr(still.work, "set_until", set_until)
+    for name in ("_measure", "_ask", "_flip", "_let_agents_work", "_work_on_files"):
         monkeypatch.setattr(still, name, noted(name))
-    monkeypatch.setattr(still, "tempo", dataclasses.replace(FAST, parity_apart=True))
+    monkeypatch.setattr(still, "tempo", dataclasses.replace(FAST, parity_apart=True, forced=()))
 
     await still.play(still._meter)
 
-    week, second = ("messaging", "completion"), ("claude_cli", "agent")
-    assert done[3:-3] == [
+    week, second, third = ("messaging", "completion"), ("claude_cli", "agent"), ("conversation", "config")
+    assert done[4:-4] == [
         ("_ask", "plan", "week 1", "plan", "--phase", "1"),
         ("_ask", "parity", "both sides of messaging, completion", "parity", *week),
         ("_flip", "enable", "async", week, "--yes"),
         ("_ask", "plan", "week 2", "plan", "--phase", "2"),
         ("_ask", "parity", "both sides of claude_cli, agent", "parity", *second),
         ("_flip", "enable", "async", second, "--yes"),
+        ("_ask", "plan", "week 3", "plan", "--phase", "3"),
+        ("_ask", "parity", "both sides of conversation, config", "parity", *third),
+        ("_flip", "enable", "async", third, "--yes"),
         ("_flip", "rollback", "sync", ("messaging",)),
         ("_flip", "enable", "async", ("messaging",), "--yes"),
     ]
-    assert done[:3] + done[-3:] == [
+    assert [step.detail for step in still.steps.done] == ["7 keys set meanwhile"]
+    assert done[:4] + done[-4:] == [
         ("_measure", "before_fsync", "fsync"),
         ("_measure", "before", "os"),
         ("_let_agents_work", "before"),
+        ("_work_on_files", "before"),
         ("_measure", "after_fsync", "fsync"),
         ("_measure", "after", "os"),
         ("_let_agents_work", "after"),
+        ("_work_on_files", "after"),
     ]
+
+
+async def test_a_set_that_fails_during_a_flip_is_a_problem(still, monkeypatch):
+    """The flip itself ends first; one that fails is what is told, whatever became of the sets."""
+
+    async def refused(_socket, _over):
+        raise StepFailed("config:set: no room")
+
+    async def flipped(*, well):
+        await asyncio.sleep(0)
+        if not well:
+            raise StepFailed("not in force")
+
+    monkeypatch.setattr(still.work, "set_until", refused)
+
+    with pytest.raises(StepFailed, match="no room"):
+        await still._while_files_change(("config",), flipped(well=True))
+    with pytest.raises(StepFailed, match="not in force"):
+        await still._while_files_change(("config",), flipped(well=False))
+    assert still.steps.problems == ["sets during the flip: config:set: no room"]
 
 
 def test_what_a_command_found_is_told_in_its_step():

@@ -38,6 +38,7 @@ def document(**more: Any) -> dict[str, Any]:
             "before": {"agents": 5, "turn_s": 1.0, "seconds": 5.2, "loop_stall_max_ms": 5100.0},
             "after": None,
         },
+        "files": {"before": None, "after": None},
         "counted": {**count, "files": [{"component": "messaging", **count}]},
         "problems": [],
         "kept": None,
@@ -52,6 +53,16 @@ def text(*parts: Any) -> str:
     for part in parts:
         console.print(part)
     return out.getvalue()
+
+
+def test_work_on_files_is_compared():
+    """Both sides of it stand side by side; without any there is no table."""
+    work = {"conversations": 300, "lines": 60_000, "sets": 10, "seconds": 2.5, "loop_stall_max_ms": 900.0}
+    shown = text(*render_demo.summary(document(files={"before": work, "after": {**work, "seconds": 0.5}})))
+
+    assert "300 conversations of 60,000 lines, 10 keys set" in shown
+    assert "5× better" in shown
+    assert "keys set" not in text(*render_demo.summary(document()))
 
 
 def test_the_live_panel_shows_phase_figures_and_stages():

@@ -61,9 +61,9 @@ def test_tables_have_real_markup() -> None:
     outline = Outline(render(document()))
     scopes = {attrs.get("scope") for tag, attrs in outline.seen if tag == "th"}
 
-    assert (outline.count("table"), outline.count("caption"), outline.count("thead")) == (8, 8, 8)
+    assert (outline.count("table"), outline.count("caption"), outline.count("thead")) == (11, 11, 11)
     assert scopes == {"col", "row", "rowgroup"}
-    assert sum(attrs.get("class") == "scroll" for _, attrs in outline.seen) == 8
+    assert sum(attrs.get("class") == "scroll" for _, attrs in outline.seen) == 11
 
 
 def test_same_document_gives_same_page() -> None:
@@ -144,10 +144,10 @@ def test_an_empty_document_is_a_page(empty: dict[str, Any]) -> None:
 def test_sides_stand_in_one_order() -> None:
     """Reference, sync and async stand in this order in every chart of a component, with their own names."""
     drawn = plots(render(document())).items()
-    rows = [rows for title, rows in drawn if not title.startswith("Wall time") and "socket" not in title]
+    rows = [rows for title, rows in drawn if title.startswith(("Throughput", "Loop stall"))]
 
     assert {tuple(label for label, _, _ in row) for row in rows} == {("reference", "sync", "async")}
-    assert len(rows) == 12
+    assert len(rows) == 14
 
 
 def test_all_cases_of_a_chart_share_one_scale() -> None:
@@ -175,7 +175,7 @@ def test_idle_process_is_a_line_across_the_stall_charts() -> None:
     without = document()
     del without["machine"]["idle_loop_stall_max_ms"]
 
-    assert render(document()).count('class="guide"') == 6
+    assert render(document()).count('class="guide"') == 7
     assert render(without).count('class="guide"') == 0
 
 
@@ -213,8 +213,8 @@ def test_logarithmic_scale_says_so() -> None:
     """Beside the unit of a chart stands that its scale is logarithmic, and only where it is."""
     page = render(document())
 
-    assert page.count("milliseconds, logarithmic scale") == 3
-    assert page.count(">operations a second</p>") == 3
+    assert page.count("milliseconds, logarithmic scale") == 4
+    assert page.count(">operations a second</p>") == 4
 
 
 def test_figures_of_its_own_stand_in_a_table() -> None:
@@ -249,6 +249,38 @@ def test_wall_time_is_drawn_against_the_number_of_agents() -> None:
     assert strokes["sync"][-1][2] == charts.TOP
     assert "async 1.21\xa0s at 20 agents" in (drawn.findtext(f"{SVG}desc") or "")
     assert "Wall time of" not in render(few)
+
+
+def test_growth_is_drawn_against_the_size() -> None:
+    """On two logarithmic scales ten times the cost at ten times the size is a straight line."""
+    (drawn,) = [svg for svg in svgs(render(document())) if "Cost of" in (svg.findtext(f"{SVG}title") or "")]
+    strokes = {
+        group.get("class"): [
+            tuple(float(line.attrib[key].rstrip("%")) for key in ("x1", "y1", "x2", "y2"))
+            for line in group.iter(f"{SVG}line")
+        ]
+        for group in drawn.iter(f"{SVG}g")
+    }
+    slopes = {side: [(y1 - y2) / (x2 - x1) for x1, y1, x2, y2 in found] for side, found in strokes.items()}
+
+    assert [x for x, *_ in strokes["sync"]] == [0, 50]
+    assert slopes["sync"][0] == pytest.approx(slopes["sync"][1], rel=0.05)
+    assert max(slopes["async"]) < 0.2 * min(slopes["sync"])
+    assert "sync 33.6\xa0ms at 200 sessions" in (drawn.findtext(f"{SVG}desc") or "")
+
+
+def test_what_is_asked_is_told_and_missing_sizes_are_not_drawn() -> None:
+    """The bar stands among the notes; a case without sizes has no such chart."""
+    few = document()
+    (found,) = few["components"][2]["cases"]
+    words = Outline(render(few)).words
+    found["growth"]["points"] = None
+    empty = render(few)
+    found["growth"] = None
+
+    assert "nothing changed, 2,000 sessions: asked of async: at least 15 times faster." in words
+    assert "Cost of" in empty
+    assert "Cost of" not in render(few)
 
 
 def test_lines_without_points_are_a_drawing() -> None:

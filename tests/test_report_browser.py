@@ -97,7 +97,7 @@ def test_page_fits_its_window(tmp_path: Path, scheme: str) -> None:
         assert found["height"] > 1500
         assert found["ground"] == GROUND[scheme]
         assert min(found["bars"]) > 1
-    assert measured[375]["scrolling"] == 8
+    assert measured[375]["scrolling"] == 11
     assert measured[1200]["scrolling"] == 0
 
 
