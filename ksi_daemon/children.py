@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -20,7 +21,7 @@ from ksi_daemon.spool import Flood, Spool
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["Command", "Finished", "Flood", "Overtime", "run"]
@@ -30,6 +31,9 @@ log = structlog.get_logger("ksi.daemon")
 
 LOOK = 0.2
 """Seconds between two looks at how much was printed."""
+
+SOON = 0.02
+"""Seconds until the first look where somebody wants to hear of it; then twice as long each time."""
 
 KILLING = 5.0
 """Seconds for which what was sent SIGKILL may stay; something waits in the kernel if it does."""
@@ -80,18 +84,26 @@ class Overtime(Exception):
         super().__init__(f"not over after {deadline_s:g} s")
 
 
-async def run(command: Command, lane: Lane, *, hurry: asyncio.Event | None = None) -> Finished:
+Told = Callable[[bytes], None]
+
+
+async def run(
+    command: Command, lane: Lane, *, hurry: asyncio.Event | None = None, told: Told | None = None
+) -> Finished:
     """Run `command` to its end; when this returns or raises, all its processes are gone and reaped.
 
     A process that even SIGKILL does not end within `KILLING` seconds is left, and logged. `lane` is where
     all that blocks is done, in short calls; many runs may share it. Once `hurry` is set there is no grace:
     what is being ended gets SIGKILL at once. By itself it ends nothing.
 
+    `told` gets stdout while it grows, in pieces of at most 64 KiB, and all of it: then `Finished` has none.
+    What it raises ends the command and is raised here.
+
     Raises `Overtime`, `Flood`, and `OSError` when a file could not be made, written or read, when the lane is
     stuck (ETIMEDOUT), or when the command could not be started (ENOENT also for a missing `cwd`). Cancelled,
     it ends the command first.
     """
-    return await _Run(command, lane, hurry or asyncio.Event()).outcome()
+    return await _Run(command, lane, hurry or asyncio.Event(), told).outcome()
 
 
 _starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -117,10 +129,11 @@ async def _started(command: Command, fds: tuple[int, ...]) -> Process:
 class _Run:
     """A cancellation, however often, is only noted where it comes, so that each step is done as a whole."""
 
-    def __init__(self, command: Command, lane: Lane, hurry: asyncio.Event) -> None:
+    def __init__(self, command: Command, lane: Lane, hurry: asyncio.Event, told: Told | None) -> None:
         self._command = command
         self._lane = lane
         self._hurry = hurry
+        self._told = told
         self._loop = asyncio.get_running_loop()
         self._spool = Spool(command.scratch, command.stdin, command.most_bytes)
         self._family: Family | None = None
@@ -146,6 +159,8 @@ class _Run:
         self._heed()
         process = await self._start()
         code = await self._watch(process)
+        if self._told is not None:
+            await self._look()
         # Read before the rest is ended: what that prints when it is, is no part of the answer
         stdout, stderr = await self._hop(self._spool.read)
         return Finished(code, stdout, stderr)
@@ -167,6 +182,7 @@ class _Run:
     async def _watch(self, process: Process) -> int:
         """Wait until the command ends by itself, and give its exit code."""
         deadline = self._loop.time() + self._command.deadline_s
+        look = LOOK if self._told is None else SOON
         while True:
             self._heed()
             if process.returncode is not None:
@@ -174,9 +190,19 @@ class _Run:
             left = deadline - self._loop.time()
             if left <= 0:
                 raise Overtime(self._command.deadline_s)
-            await self._pause(min(LOOK, left))
+            await self._pause(min(look, left))
+            look = min(2 * look, LOOK)
             if process.returncode is None:
-                await self._hop(self._spool.check)
+                await self._look()
+
+    async def _look(self) -> None:
+        """See that not too much was printed; pass on what was since the last look, if anybody wants it."""
+        if self._told is None:
+            await self._hop(self._spool.check)
+            return
+        while piece := await self._hop(self._spool.more):
+            self._heed()
+            self._told(piece)
 
     async def _end(self, family: Family) -> None:
         gone = await self._press(family, signal.SIGTERM, self._command.grace_s)

@@ -61,7 +61,7 @@ class Conductor:
             Event("migration:status", self.status, "Show the stage of every component, and why"),
             Event("migration:subscribe", self.subscribe, "Send migration:changed frames to this connection"),
             Event("migration:unsubscribe", self.unsubscribe, "Send no more migration:changed frames"),
-            Event("migration:reload", self.reload, "Read flags.yaml now"),
+            Event("migration:reload", self.reload, "Read flags.yaml now", triggers=("migration:changed",)),
         )
 
     async def start(self) -> None:

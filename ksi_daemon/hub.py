@@ -10,7 +10,7 @@ from ksi_daemon.router import Router
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ksi_daemon.router import Data
+    from ksi_daemon.router import Data, Event
 
     Listener = Callable[[Data], None]
 
@@ -24,6 +24,10 @@ class Hub:
         self._router = router if router is not None else Router()
         self._broadcast = broadcast
         self._listeners: dict[str, list[Listener]] = {}
+
+    def events(self) -> list[Event]:
+        """Every event that is answered, of all rooms and of the daemon itself, in registration order."""
+        return self._router.events()
 
     async def ask(self, event: str, data: Data) -> Any:
         """What the handlers of an event answer, as a client would see it in `data`.

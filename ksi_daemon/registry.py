@@ -6,6 +6,7 @@ from ksi_daemon.claude_cli import AREA as CLAUDE_CLI
 from ksi_daemon.completion import AREA as COMPLETION
 from ksi_daemon.config import AREA as CONFIG
 from ksi_daemon.conversation import AREA as CONVERSATION
+from ksi_daemon.discovery import AREA as DISCOVERY
 from ksi_daemon.messaging import AREA as MESSAGING
 
 AREAS: tuple[Area | Planned, ...] = (
@@ -15,7 +16,7 @@ AREAS: tuple[Area | Planned, ...] = (
     AGENT,
     CONVERSATION,
     CONFIG,
-    Planned("discovery", "events, help, code search", "read", 4),
+    DISCOVERY,
 )
 
 BUILT: tuple[Area, ...] = tuple(area for area in AREAS if isinstance(area, Area))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from ksi_daemon import elsewhere
 from ksi_daemon.errors import InvalidParameter, KsiError, MissingParameter, reply_fields
 
 log = structlog.get_logger("ksi.router")
@@ -38,13 +39,17 @@ Handler = Callable[[Data, Client | None], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter of an event, as `system:help` shows it."""
+    """One parameter of an event, as `system:help` shows it. A limit that is None is none."""
 
     name: str
     type: str
     description: str
     required: bool = False
     default: Any = None
+    allowed_values: tuple[str, ...] | None = None
+    min_value: float | None = None
+    max_value: float | None = None
+    max_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Event:
     handler: Handler
     summary: str
     params: tuple[Param, ...] = ()
+    triggers: tuple[str, ...] = ()
+    """The events and frames that the handler, or what it sets going, sends out by name."""
 
     @property
     def module(self) -> str:
@@ -146,6 +153,8 @@ class Router:
             details["similar"] = similar
         if self._verbosity != "minimal":
             details["namespaces"] = self.namespaces()
+        if (hint := elsewhere.hint(name)) is not None:
+            details["help"] = hint
         shape = {"status": "error", "error": f"Unknown event: {name}", "code": "unknown_event"}
         return {**shape, **({"details": details} if details else {})}
 

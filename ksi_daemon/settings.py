@@ -66,7 +66,16 @@ class Settings(BaseSettings):
     conversation_refresh_s: Annotated[float, Field(ge=0)] = 0.0
     config_max_bytes: Positive = 8 * 1024 * 1024
     config_backups: Positive = 50
+    discovery_tree: Path = Path()
+    discovery_rg: str | None = None
+    discovery_parallel: Positive = 2
+    discovery_timeout: Seconds = 10.0
+    discovery_fresh: Seconds = 2.0
+    discovery_max_matches: Positive = 1000
+    discovery_max_bytes: Positive = 256 * 1024
+    discovery_max_file_bytes: Positive = 1024 * 1024
     measure_loop: bool = False
+    retire_hold_days: Annotated[int, Field(ge=0)] = 14
 
     @field_validator("*", mode="after")
     @classmethod

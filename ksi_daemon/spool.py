@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PIECE = 64 * 1024
+"""Bytes that `Spool.more` gives at once: who takes them may be the loop."""
+
+
 class Flood(Exception):
     """The command printed more than it may, on stdout or stderr."""
 
@@ -31,6 +35,7 @@ class Spool:
         self._content = content
         self._most_bytes = most_bytes
         self._files: list[IO[bytes]] = []
+        self._told = 0
 
     def open(self) -> None:
         """Make the files, in a folder that is made (0700) if it is missing; `content` is what stdin holds."""
@@ -51,11 +56,25 @@ class Spool:
         if any(os.fstat(fd).st_size > self._most_bytes for fd in self.fds[1:]):
             raise Flood(self._most_bytes)
 
+    def more(self) -> bytes:
+        """What stands in stdout beyond all that this has given before, at most `PIECE`.
+
+        Raises `Flood` when nothing is left to give that may be given.
+        """
+        piece = os.pread(self.fds[1], min(PIECE, self._most_bytes - self._told), self._told)
+        self._told += len(piece)
+        if not piece:
+            self.check()
+        return piece
+
     def read(self) -> tuple[bytes, bytes]:
-        """All of stdout and of stderr, wherever the command has set their common offset. Raises `Flood`."""
+        """All of stdout and of stderr, wherever the command has set their common offset. Raises `Flood`.
+
+        Of stdout, what `more` has not given.
+        """
         self.check()
-        stdout, stderr = (_all_of(fd) for fd in self.fds[1:])
-        return stdout, stderr
+        _, stdout, stderr = self.fds
+        return _all_of(stdout, self._told), _all_of(stderr)
 
     def close(self) -> None:
         """Let the files go; harmless when they are not open."""
@@ -63,8 +82,8 @@ class Spool:
             self._files.pop().close()
 
 
-def _all_of(fd: int) -> bytes:
-    pieces, end = [], 0
+def _all_of(fd: int, end: int = 0) -> bytes:
+    pieces = []
     size = os.fstat(fd).st_size
     while end < size and (piece := os.pread(fd, size - end, end)):
         pieces.append(piece)

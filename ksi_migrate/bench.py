@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from ksi_daemon.process import calm_collector
 from ksi_daemon.registry import BUILT
 from ksi_daemon.replace import replace_file
 from ksi_daemon.zygote import kept
-from ksi_migrate import bench_parts, bench_socket, bench_stall, choose
+from ksi_migrate import bench_parts, bench_socket, bench_stall, choose, measured
 from ksi_migrate.bench_place import scratch
 from ksi_migrate.bench_report import FEWEST_ROUNDS, ComponentFigures, Machine, Report
 from ksi_migrate.bench_switch import SwitchCost, switch_cost
@@ -45,12 +46,14 @@ def run(  # noqa: PLR0913 - the command's own options
     socket: bool = False,
     stall: bool = False,
     report: Path | None = None,
+    evidence: Path | None = None,
     progress: Progress = QUIET,
 ) -> Report:
     """Measure the named components, or all that are built, in a scratch directory below `root`.
 
     `stall` adds a disk that stalls, where there can be one; `socket` adds a real daemon under load; `report`
-    is where the HTML page goes, written whole. Raises `WrongUsage`, `Refused` for a component that is not
+    is where the HTML page goes, written whole; `evidence` is the `var/migrate` that keeps the figures, if
+    there is one. Raises `WrongUsage`, `Refused` for a component that is not
     built, `Inconclusive` when there is nowhere to measure or the machine gets in the way, `Finding` when an
     acknowledged line is not where it belongs. To be called outside any event loop.
     """
@@ -60,6 +63,8 @@ def run(  # noqa: PLR0913 - the command's own options
             found = bench.measure(place)
     except IdleLost as error:
         raise Inconclusive(str(error)) from error
+    if evidence is not None:
+        found = replace(found, notes=(*found.notes, *measured.keep(evidence, found, rounds)))
     if report is not None:
         replace_file(report, render(found.document()).encode("utf-8"))
     return found

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ksi_migrate import bench_cases, bench_config, bench_conversations, bench_stall, bench_turns
+from ksi_migrate import (
+    bench_cases,
+    bench_config,
+    bench_conversations,
+    bench_discovery,
+    bench_stall,
+    bench_turns,
+)
 from ksi_migrate.bench_growth import Growth
 from ksi_migrate.bench_identities import AT_ONCE, ONE_BY_ONE, Updates
 
@@ -87,6 +94,7 @@ OWN: Final[dict[str, Callable[[Area, Path], Iterator[Part]]]] = {
     "agent": _identities,
     "conversation": bench_conversations.parts,
     "config": bench_config.parts,
+    "discovery": bench_discovery.parts,
 }
 """Rooms whose work is more than lines on a log."""
 

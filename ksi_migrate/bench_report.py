@@ -87,14 +87,22 @@ class Report:
     def _few_rounds(self) -> Iterator[str]:
         for component in self.components:
             for case in component.cases:
-                where = f"{component.name}, {case.name}"
-                if case.rounds < FEWEST_ROUNDS and not case.note:  # the note says why they are enough
-                    yield f"{where}: {case.rounds} rounds have no median, at least {FEWEST_ROUNDS} have"
-                if (beats := min(case.sync.beats, case.candidate.beats)) < FEWEST_BEATS:
-                    yield f"{where}: {beats} heartbeats have no p99, at least {FEWEST_BEATS} have"
+                yield from (f"{component.name}, {case.name}: {why}" for why in few_rounds(case))
 
     def _few_pings(self) -> Iterator[str]:
         for case in self.socket:
-            if case.pings < FEWEST_PINGS:
-                where = f"{case.name}, {case.stage}"
-                yield f"{where}: {case.pings} pings have no p99, at least {FEWEST_PINGS} have"
+            yield from (f"{case.name}, {case.stage}: {why}" for why in few_pings(case))
+
+
+def few_rounds(case: Case) -> Iterator[str]:
+    """Why a case's figures are not enough to judge by; nothing when they are."""
+    if case.rounds < FEWEST_ROUNDS and not case.note:  # the note says why they are enough
+        yield f"{case.rounds} rounds have no median, at least {FEWEST_ROUNDS} have"
+    if (beats := min(case.sync.beats, case.candidate.beats)) < FEWEST_BEATS:
+        yield f"{beats} heartbeats have no p99, at least {FEWEST_BEATS} have"
+
+
+def few_pings(case: SocketCase) -> Iterator[str]:
+    """Why what went through the socket is not enough to judge by; nothing when it is."""
+    if case.pings < FEWEST_PINGS:
+        yield f"{case.pings} pings have no p99, at least {FEWEST_PINGS} have"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
@@ -15,13 +16,13 @@ import orjson
 
 from ksi_migrate.bench_daemon import Running, running
 from ksi_migrate.bench_load import Outcome, Plan, agent
+from ksi_migrate.bench_memory import known_peak_mib
 from ksi_migrate.bench_ping import Pings
 from ksi_migrate.bench_proof import Broken, check_sequences
 from ksi_migrate.exits import Inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 CONNECTIONS: Final = 4
 WARM_S: Final = 0.5
@@ -43,10 +44,11 @@ class LoadFailed(Inconclusive):
 
 @dataclass(frozen=True, slots=True)
 class SocketRound:
-    """One daemon's life: publishes a second, and the pings meanwhile."""
+    """One daemon's life: publishes a second, the pings meanwhile, and the most memory that it held."""
 
     publishes_per_s: float
     pings: Pings
+    rss_peak_mib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class SocketCase:
     original_publishes_per_s: int
     original_ping_p99_ms: int
     times_original: float
+    rss_peak_mib: float | None
 
     def document(self) -> dict[str, Any]:
         """The case as JSON."""
@@ -89,6 +92,7 @@ def one_round(root: Path, stage: str) -> SocketRound:
     """A daemon on a new root, loaded, pinged, stopped, and its log compared with what it acknowledged."""
     with running(root, stage) as daemon:
         outcome, pings = _load(daemon)
+        peak = known_peak_mib(Path(f"/proc/{daemon.pid}/status"))
     where = f"through the socket, {stage}"
     if outcome.wrong:
         raise Broken(where, outcome.wrong)
@@ -96,7 +100,7 @@ def one_round(root: Path, stage: str) -> SocketRound:
     senders = {agent(at): count for at, count in enumerate(outcome.acknowledged)}
     check_sequences(where, ((record["from"], record["number"]) for record in records), senders)
     shutil.rmtree(root)
-    return SocketRound(outcome.publishes / outcome.seconds, pings)
+    return SocketRound(outcome.publishes / outcome.seconds, pings, peak)
 
 
 def case_of(stage: str, rounds: Sequence[SocketRound]) -> SocketCase:
@@ -104,6 +108,7 @@ def case_of(stage: str, rounds: Sequence[SocketRound]) -> SocketCase:
     rates = [one.publishes_per_s for one in rounds]
     pings = [one.pings for one in rounds if one.pings.p99_ms is not None]
     rate = median(rates)
+    peaks = [one.rss_peak_mib for one in rounds if one.rss_peak_mib is not None]
     return SocketCase(
         name="message:publish, pipelined",
         stage=stage,
@@ -118,6 +123,7 @@ def case_of(stage: str, rounds: Sequence[SocketRound]) -> SocketCase:
         original_publishes_per_s=ORIGINAL_PUBLISHES,
         original_ping_p99_ms=ORIGINAL_PING_P99_MS,
         times_original=rate / ORIGINAL_PUBLISHES,
+        rss_peak_mib=median(peaks) if peaks else None,
     )
 
 
@@ -125,8 +131,8 @@ def _load(daemon: Running) -> tuple[Outcome, Pings]:
     """Let both children begin together; the pings end when the load's time does."""
     plan = Plan(str(daemon.socket), CONNECTIONS, WARM_S, SECONDS)
     with ExitStack() as stack:
-        load = stack.enter_context(_Child("bench_load", json.dumps(asdict(plan))))
-        ping = stack.enter_context(_Child("bench_ping", str(daemon.socket), str(WARM_S)))
+        load = stack.enter_context(Child("bench_load", json.dumps(asdict(plan))))
+        ping = stack.enter_context(Child("bench_ping", str(daemon.socket), str(WARM_S)))
         for child in (load, ping):
             child.hear("ready")
         for child in (load, ping):
@@ -136,7 +142,7 @@ def _load(daemon: Running) -> tuple[Outcome, Pings]:
         return Outcome(**json.loads(load.last())), pings
 
 
-class _Child:
+class Child:
     """A module of this package as a child that speaks in lines; it ends with its stdin, or is killed."""
 
     def __init__(self, module: str, *arguments: str) -> None:
@@ -148,9 +154,11 @@ class _Child:
         )
 
     def __enter__(self) -> Self:
+        """Nothing more."""
         return self
 
     def __exit__(self, *_error: object) -> None:
+        """Kill it."""
         self._process.kill()
         self._process.communicate()
 

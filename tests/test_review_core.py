@@ -7,19 +7,20 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ksi_daemon import process, settings, transport
-from ksi_daemon.errors import InvalidParameter, OutcomeUnknown, SettingInvalid
+from ksi_daemon.discovery.service import Discovery
+from ksi_daemon.errors import OutcomeUnknown, SettingInvalid
 from ksi_daemon.groupcommit import GroupCommit
+from ksi_daemon.hub import Hub
 from ksi_daemon.linefile import LineFile
 from ksi_daemon.messaging.core import COUNTED, OfflineQueues
 from ksi_daemon.messaging.service import MessageBus
 from ksi_daemon.router import Router
 from ksi_daemon.site import Site
-from ksi_daemon.system import System
 from tests import families
 from tests.daemon import PATIENCE, Running, environment, running, write_flags
 from tests.serving import Slow, connections_of, numbered, serving, settle
@@ -85,16 +86,16 @@ async def stuck_commit(root: Path) -> tuple[GroupCommit, asyncio.Event]:
 
 
 @pytest.mark.parametrize("pattern", ["[" * 201, "*a" * 500_000, ["a" * 500_000]])
-async def test_a_pattern_of_a_mebibyte_is_refused(pattern: object) -> None:
+async def test_a_pattern_of_a_mebibyte_is_refused(pattern: object, tmp_path: Path) -> None:
     """Compiling it would take the loop for minutes."""
     router = Router()
-    system = System(router, lambda: None, lambda: 0)
-    router.add(system.events())
+    site = Site("discovery", settings.load(tmp_path), hub=Hub(router))
+    nothing_to_mine: Any = None
+    router.add(Discovery(nothing_to_mine, site).events())
 
-    with pytest.raises(InvalidParameter):
-        await system.discover({"event": pattern}, None)
-
-    assert (await system.discover({"event": "module:*"}, None))["total"] == 3
+    (refused,) = await router.emit("system:discover", {"event": pattern})
+    (found,) = await router.emit("system:discover", {"event": "module:*"})
+    assert (refused["code"], found["total"]) == ("invalid_parameter", 3)
 
 
 async def test_a_close_that_is_cancelled_answers_those_who_wait(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def eighth(tmp_path_factory):
         (folder / name).write_text(text.lstrip())
     (project / "tests/test_notes.py").write_text(TOY_TEST.lstrip())
     line = '    __import__("ksi_daemon.notes", fromlist=["AREA"]).AREA,'
-    edit(project / "ksi_daemon/registry.py", (r'(?m)^(    Planned\("discovery".*)$', rf"\1\n{line}"))
+    edit(project / "ksi_daemon/registry.py", (r"(?m)^(    DISCOVERY,)$", rf"\1\n{line}"))
     edit(project / "flags.yaml", (r"(?m)^(  discovery: sync)$", r"\1\n  notes: sync"))
     return project
 

@@ -1,4 +1,4 @@
-"""The daemon's own events: health, discovery, help, modules, emit, shutdown."""
+"""The daemon's own events: health, emit, startup and shutdown."""
 
 from __future__ import annotations
 
@@ -70,65 +70,9 @@ async def test_health_is_healthy_and_small(router: Router) -> None:
     assert len(json.dumps(found)) < 4096
 
 
-async def test_plain_discovery_lists_every_event(router: Router) -> None:
-    """Events stand in registration order with module, handler and summary, and fit old clients' 64 KiB."""
-    found = await data_of(router, "system:discover")
-
-    names = list(found["events"])
-    assert (names[0], names[-3:]) == ("system:health", ["room:one", "plain", "room:*"])
-    assert found["total"] == len(names)
-    assert found["namespaces"] == ["event", "module", "room", "shutdown", "system"]
-    one = {"module": __name__, "handler": "answer", "async": True, "summary": "Do one"}
-    assert found["events"]["room:one"] == one
-    assert len(json.dumps(found)) < 65536
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({"namespace": "room"}, ["room:one", "room:*"]),
-        ({"event": "room:o?e"}, ["room:one"]),
-        ({"event": "*:one"}, ["room:one"]),
-        ({"module": "test_system", "event": "pl*"}, ["plain"]),
-        ({"module": "ksi_daemon.system", "namespace": "shutdown"}, ["shutdown:acknowledge"]),
-        ({"namespace": "none"}, []),
-    ],
-)
-async def test_discovery_filters(router: Router, filters: dict[str, str], expected: list[str]) -> None:
-    """By namespace, by shell-style pattern and by module's full name or last part, together."""
-    found = await data_of(router, "system:discover", **filters)
-
-    assert list(found["events"]) == expected
-    assert found["total"] == len(found["events"])
-
-
-async def test_detail_adds_the_parameters(router: Router) -> None:
-    """Type, description, whether required, and the default of an optional one."""
-    found = await data_of(router, "system:discover", detail=True, event="room:one")
-
-    assert found["events"]["room:one"]["parameters"] == {
-        "a": {"type": "str", "required": True, "description": "the first"},
-        "b": {"type": "int", "required": False, "description": "the second", "default": 3},
-    }
-
-
-async def test_help_describes_one_event(router: Router) -> None:
-    """With a request that holds the required parameters."""
-    found = await data_of(router, "system:help", event="room:one")
-
-    assert found["event"] == "room:one"
-    assert found["usage"] == {"event": "room:one", "data": {"a": "<str>"}}
-    assert list(found["parameters"]) == ["a", "b"]
-
-
 @pytest.mark.parametrize(
     ("event", "data", "text", "code"),
     [
-        ("system:help", {}, "event parameter required", "missing_parameter"),
-        ("system:help", {"event": "no:such"}, "Event not found: no:such", "not_found"),
-        ("system:help", {"event": 1}, "event must be a string, not int", "invalid_parameter"),
-        ("module:inspect", {}, "Missing module_name parameter", "missing_parameter"),
-        ("module:inspect", {"module_name": "no"}, "Module not found: no", "not_found"),
         ("shutdown:acknowledge", {}, "Missing service_name", "missing_parameter"),
         ("event:emit", {}, "Target event name required", "missing_parameter"),
         (
@@ -162,30 +106,6 @@ async def test_errors_have_the_originals_texts(
 ) -> None:
     """A handler's error is its text and a code."""
     assert await data_of(router, event, **data) == {"error": text, "code": code}
-
-
-async def test_modules_are_listed_with_their_handlers(router: Router) -> None:
-    """Every module of a handler is there, and what it handles can be asked for."""
-    found = await data_of(router, "module:list")
-    inspected = await data_of(router, "module:inspect", module_name=__name__)
-
-    assert found["modules"][1] == {"name": __name__, "handlers": 3, "services": 1, "tasks": 0}
-    assert found["count"] == 2
-    assert [handler["event"] for handler in inspected["module"]["handlers"]] == [
-        "room:one",
-        "plain",
-        "room:*",
-    ]
-
-
-async def test_module_events_show_patterns_apart(router: Router) -> None:
-    """Direct events by name, patterns in a list of their own, with totals."""
-    found = await data_of(router, "module:events")
-
-    handler = {"function": "answer", "priority": 50, "async": True, "module": __name__}
-    assert found["events"]["room:one"] == [handler]
-    assert found["patterns"] == [{**handler, "pattern": "room:*"}]
-    assert (found["total_events"], found["total_patterns"]) == (len(found["events"]), 1)
 
 
 async def test_lifecycle_events_only_answer(router: Router, stop: Stop) -> None:

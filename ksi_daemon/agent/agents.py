@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ksi_daemon.agent.turns import Turn, Turns
     from ksi_daemon.site import Site
 
-_AGENT = Param("agent_id", "str", "the agent", required=True)
+_AGENT = Param("agent_id", "str", "the agent", required=True, max_length=parameters.LONGEST_ID)
 _ABLE = Param("capabilities", "list[str]", "what it can do", default=[])
 _TYPE = Param("agent_type", "str", "its kind, by which others find it", default=TYPE)
 _PROFILE = Param("profile", "str", "its profile; only shown")
@@ -39,6 +39,8 @@ _SPAWN = (
     Param("originator_agent_id", "str", "the agent on whose behalf it is spawned"),
     Param("metadata", "dict[str, Any]", "kept with it", default={}),
 )
+_BEGINS = ("completion:async",)
+_ENDS = ("completion:cancel",)
 _PEER = ("agent_id", "profile", "agent_type", "capabilities", "status")
 
 
@@ -61,16 +63,29 @@ class Agents:
 
     def events(self) -> tuple[Event, ...]:
         """From spawn to discover_peers."""
-        listed = Param("status", "str", "only those that are idle, busy, failed or registered")
+        states = ("idle", "busy", "failed", "registered")
+        listed = Param("status", "str", "only those in this state", allowed_values=states)
         origin = Param("originator_id", "str", "only those of this one; also as originator_agent_id")
         info = Param("info", "dict[str, Any]", "kept with it; may hold the others", default={})
         only = Param("agent_id", "str", "only this agent")
         known = (_AGENT, _PROFILE, _ABLE, info)
         wanted = (_AGENT, Param("capabilities", "list[str]", "who has all of these", default=[]), _TYPE)
         return (
-            Event("agent:spawn", self.spawn, "Make an agent, with a first turn if there is a prompt", _SPAWN),
-            Event("agent:terminate", self.terminate, "End an agent", (_AGENT, _FORCE)),
-            Event("agent:restart", self.restart, "End an agent and spawn it anew", (_AGENT, _FORCE)),
+            Event(
+                "agent:spawn",
+                self.spawn,
+                "Make an agent, with a first turn if there is a prompt",
+                _SPAWN,
+                _BEGINS,
+            ),
+            Event("agent:terminate", self.terminate, "End an agent", (_AGENT, _FORCE), _ENDS),
+            Event(
+                "agent:restart",
+                self.restart,
+                "End an agent and spawn it anew",
+                (_AGENT, _FORCE),
+                (*_ENDS, *_BEGINS),
+            ),
             Event("agent:register", self.register, "Make an agent known that lives elsewhere", known),
             Event("agent:unregister", self.unregister, "Forget an agent", (_AGENT,)),
             Event("agent:list", self.agents, "List agents", (listed,)),

@@ -47,6 +47,7 @@ _ROUTE = (
     _FROM,
 )
 _WORDS = ("content", "prompt", "text")
+_TOLD = ("message:publish", "completion:async")
 
 
 class NoAgent(KsiError):
@@ -83,9 +84,11 @@ class Sending:
     def events(self) -> tuple[Event, ...]:
         """To one, to many, to whoever can."""
         return (
-            Event("agent:send_message", self.send_message, "Send a message to an agent", _SEND),
-            Event("agent:broadcast", self.broadcast, "Send a message to many agents", _BROADCAST),
-            Event("agent:route_task", self.route_task, "Give a task to an agent that can do it", _ROUTE),
+            Event("agent:send_message", self.send_message, "Send a message to an agent", _SEND, _TOLD),
+            Event("agent:broadcast", self.broadcast, "Send a message to many agents", _BROADCAST, _TOLD),
+            Event(
+                "agent:route_task", self.route_task, "Give a task to an agent that can do it", _ROUTE, _TOLD
+            ),
         )
 
     async def send_message(self, data: Data, _client: Client | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ TURN = (
     Param("model", "str", "a model's name, with or without claude-cli/"),
     Param("allowed_tools", "list[str]", "tools that need no permission"),
     Param("disallowed_tools", "list[str]", "tools that are not offered"),
-    Param("max_turns", "int", "most steps of the agent"),
+    Param("max_turns", "int", "most steps of the agent", min_value=1),
     Param("mcp_config_path", "str", "an MCP configuration beneath the root"),
     Param("sandbox_dir", "str", "the directory of a new session, beneath KSI_SANDBOX_DIR"),
     Param("timeout", "float", "seconds, at most KSI_CLAUDE_PROGRESS_TIMEOUT"),

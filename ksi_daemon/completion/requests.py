@@ -31,6 +31,9 @@ PARAMS = (
 )
 """As `system:help` shows them; the original's others are taken and have no effect."""
 
+FRAMES = ("completion:progress", "completion:result", "completion:error", "completion:cancelled")
+"""What every client is told of a request."""
+
 _BLOCKS = "a string or a list of text blocks"
 
 

@@ -35,11 +35,21 @@ class Completions:
         """Those of the queue, then those of token usage."""
         return (
             Event(
-                "completion:async", self.ask, "Ask for a completion; frames tell the rest", requests.PARAMS
+                "completion:async",
+                self.ask,
+                "Ask for a completion; frames tell the rest",
+                requests.PARAMS,
+                ("claude_cli:turn", *requests.FRAMES),
             ),
             Event("completion:status", self.status, "Show the queue and the tokens used"),
             Event("completion:session_status", self.session_status, "Show a session's requests", _SESSION),
-            Event("completion:cancel", self.cancel, "Cancel a request that waits or runs", _CANCEL),
+            Event(
+                "completion:cancel",
+                self.cancel,
+                "Cancel a request that waits or runs",
+                _CANCEL,
+                ("completion:cancelled",),
+            ),
             Event("completion:retry_status", self.retry_status, "Show the requests that will be tried again"),
             Event("completion:provider_status", self.provider_status, "Show how the provider answers"),
             *self.usage.events(),

@@ -36,7 +36,7 @@ _RECORD = (
 _QUERY = (
     Param("agent_id", "str", "only this agent"),
     Param("model", "str", "only this model"),
-    Param("hours", "int", "only the last hours; with agent_id"),
+    Param("hours", "int", "only the last hours; with agent_id", min_value=0),
 )
 
 

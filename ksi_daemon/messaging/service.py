@@ -61,7 +61,13 @@ class MessageBus:
         some = Param("event_types", "list[str]", "message types; none for all", default=[])
         only = Param("agent_id", "str", "only this agent")
         able = Param("capabilities", "list[str]", "what the agent can be assigned", default=[])
-        command = Param("command", "Literal['PUBLISH', 'SUBSCRIBE']", "what to do", required=True)
+        command = Param(
+            "command",
+            "Literal['PUBLISH', 'SUBSCRIBE']",
+            "what to do",
+            required=True,
+            allowed_values=("PUBLISH", "SUBSCRIBE"),
+        )
         inner = Param(
             "parameters", "dict[str, Any]", "as for message:publish or message:subscribe", default={}
         )
