@@ -1,0 +1,199 @@
+"""All rooms at once under load, with flips, a full disk and dying processes: every promise is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ksi_daemon.registry import BUILT
+from tests.command import children_of
+from tests.daemon import PATIENCE, lines_of, running, write_flags
+from tests.everybody import KINDS, Changer, Pinger, Publisher, Recorder, Setter, Sweeper, Talker
+from tests.faults import fill, small_disk
+from tests.standin import place
+
+NAMES = tuple(area.name for area in BUILT)
+ALL_ASYNC = dict.fromkeys(NAMES, "async")
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc"),
+]
+
+
+def until(holds, daemon, seconds=PATIENCE):
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, daemon.log()[-3000:]
+        time.sleep(0.02)
+
+
+def settled(daemon, stage=None):
+    """Whether every component is where it belongs."""
+    status = daemon.ask("migration:status")
+    return status["settled"] and (
+        stage is None or {row["effective"] for row in status["components"]} == {stage}
+    )
+
+
+def used(daemon):
+    """Open files, threads and tasks of a daemon that has nothing to do."""
+    own = Path(f"/proc/{daemon.pid}")
+    tasks = daemon.ask("system:health")["background_tasks"]
+    return {
+        "files": len(list((own / "fd").iterdir())),
+        "threads": len(list((own / "task").iterdir())),
+        "tasks": tasks,
+    }
+
+
+def resident(daemon):
+    """Its memory in MiB."""
+    text = Path(f"/proc/{daemon.pid}/status").read_text()
+    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+class Mischief:
+    """What happens meanwhile: flips, dying processes, and for a while a disk without room for identities."""
+
+    def __init__(self, daemon, disk, seed):
+        self._daemon = daemon
+        self._disk = disk
+        self._chance = random.Random(seed)
+        self.flips = self.killed = 0
+
+    def go_on(self, seconds):
+        """For so long; the disk is full in the second quarter."""
+        begun, filler = time.monotonic(), None
+        while (now := time.monotonic() - begun) < seconds:
+            if filler is None and seconds / 4 < now < seconds / 2:
+                filler = fill(self._disk)
+            if filler is not None and filler.exists() and now > seconds / 2:
+                filler.unlink()
+            self._flip()
+            if self._chance.random() < 0.3:
+                self._kill()
+            time.sleep(self._chance.uniform(0.1, 0.4))
+        if filler is not None and filler.exists():
+            filler.unlink()
+
+    def _flip(self):
+        write_flags(self._daemon.root, **{name: self._chance.choice(("sync", "async")) for name in NAMES})
+        self.flips += 1
+
+    def _kill(self):
+        """A worker process, wherever it belongs; the zygote and commands are left to end by themselves."""
+        workers = [
+            pid for child in children_of(self._daemon.pid) for pid in children_of(child, zombies=False)
+        ]
+        if workers:
+            try:
+                os.kill(self._chance.choice(workers), signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            self.killed += 1
+
+
+def quiet(daemon, clients):
+    """Stop the clients, have everything at async, and wait until nothing more is to be done."""
+    for client in clients:
+        client.stop()
+    assert [f"{one.label}: {text}" for one in clients for text in one.failed] == [], daemon.log()[-2000:]
+    write_flags(daemon.root, **ALL_ASYNC)
+    until(lambda: settled(daemon, "async"), daemon)
+    until(lambda: daemon.ask("completion:status")["active"] == 0, daemon)
+
+
+def begun(daemon, part, seed):
+    """One client of each kind, or two."""
+    clients = [
+        kind(daemon, f"{part}-{kind.__name__}{number}".lower(), seed) for number, kind in enumerate(KINDS)
+    ]
+    for client in clients:
+        client.start()
+    return clients
+
+
+def kept(clients, kind):
+    """What each client of a kind was promised."""
+    return {one.label: one.kept for one in clients if type(one) is kind}
+
+
+@pytest.mark.timeout(400)
+def test_everybody_at_once(tmp_path, count, seed):
+    """What was acknowledged is there once and in order; nothing leaks; the daemon answers all the while."""
+    root = tmp_path / "root"
+    root.mkdir()
+    write_flags(root, **ALL_ASYNC)
+    (root / "shared.yaml").write_text("{}\n")
+    claude = place(tmp_path / "bin/claude", orders="[[wait 0.05]] answer")
+    with small_disk(tmp_path) as disk:
+        identities_path = str(disk / "identities.json")
+        with running(root, KSI_CLAUDE_BIN=str(claude), KSI_IDENTITY_STORAGE_PATH=identities_path) as daemon:
+            first = begun(daemon, "a", seed)
+            time.sleep(count(3, 10))
+            quiet(daemon, first)
+            before, memory = used(daemon), resident(daemon)
+            second = begun(daemon, "b", seed)
+            mischief = Mischief(daemon, disk, seed)
+            mischief.go_on(count(12, 90))
+            quiet(daemon, second)
+            until(lambda: all(now <= before[what] for what, now in used(daemon).items()), daemon)
+            grown = resident(daemon) - memory
+            code = daemon.stop()
+        identities = json.loads((disk / "identities.json").read_bytes())
+
+    clients = first + second
+    asked, refused = sum(one.asked for one in clients), sum(one.refused for one in clients)
+    longest = max(one.longest for one in clients if type(one) is Pinger)
+    print(  # noqa: T201 - the result of `make soak`
+        f"seed {seed}: {asked} requests, {refused} refused, {mischief.flips} flips, {mischief.killed} killed,"
+        f" the longest ping {longest:.2f} s, {grown:+.0f} MiB"
+    )
+    assert code == 0
+    assert mischief.flips > 20
+    assert in_order(daemon.bus(), "from", "n", clients, Publisher)
+    records = [
+        line for line in lines_of(root / "var/logs/daemon/tool_usage.jsonl") if line["event"] == "token_usage"
+    ]
+    assert in_order(records, "agent_id", "input_tokens", clients, Recorder)
+    for changer in (one for one in clients if type(one) is Changer):
+        assert identities[changer.label]["n"] in changer.since
+    shared = yaml.safe_load((root / "shared.yaml").read_text())
+    for label, numbers in kept(clients, Setter).items():
+        assert {f"k{number}" for number in numbers} <= shared[label].keys()
+    talkers = [one for one in clients if type(one) is Talker]
+    answers = written(root)
+    for talker in talkers:
+        for request in talker.queued:
+            assert answers[request] == (talker.ends[request] == "completion:result"), request
+    assert grown < 150
+    sweepers = [one for one in clients if type(one) is Sweeper]
+    assert len(set().union(*(one.events for one in sweepers))) > 40
+
+
+def in_order(lines, whose, number, clients, kind):
+    """Whether each client's acknowledged numbers are there once, in order; refused ones may be there too."""
+    found = {
+        label: [line[number] for line in lines if line.get(whose) == label] for label in kept(clients, kind)
+    }
+    for label, promised in kept(clients, kind).items():
+        there = found[label]
+        assert there == sorted(set(there)), label
+        assert set(promised) <= set(there), label
+    return True
+
+
+def written(root):
+    """How often each request's answer stands in a session's log."""
+    logs = [log for log in (root / "var/logs/responses").glob("*.jsonl") if log.name != "message_bus.jsonl"]
+    lines = (line for log in logs for line in lines_of(log) if "ksi" in line)
+    return Counter(line["ksi"]["request_id"] for line in lines)
