@@ -1,4 +1,4 @@
-"""The command line of `ksi-migrate`: every command and option; the only file that knows Typer."""
+"""The command line of `ksi-migrate`: every command and option. Only `cli*.py` know Typer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from ksi_daemon.flags import Stage
 from ksi_migrate import (
     checks,
     choose,
+    cli_proof,
     doctor,
     enable,
     ending,
@@ -27,6 +28,7 @@ from ksi_migrate import (
     rollback,
     status,
 )
+from ksi_migrate.cli_options import Json, Names, Phase, Root, end_with
 from ksi_migrate.exits import Exit
 from ksi_migrate.step import Means, Order
 
@@ -46,21 +48,7 @@ flags_app = typer.Typer(
     help="Check flags.yaml, for CI, or print its schema, for editors.", no_args_is_help=True
 )
 app.add_typer(flags_app, name="flags")
-
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[COMPONENT]...", help="Components by name.", autocompletion=choose.completions),
-]
-Phase = Annotated[int | None, typer.Option("--phase", help="All components of one week of the roadmap.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-Root = Annotated[
-    Path | None,
-    typer.Option("--root", help="The daemon's root; default: KSI_HOME, else the working directory."),
-]
-
-
-def _end(command: str, work: ending.Work, json: bool) -> NoReturn:
-    raise typer.Exit(ending.end(command, work, as_json=json))
+cli_proof.declare(app)
 
 
 @app.command("status")
@@ -70,13 +58,13 @@ def show_status(root: Root = None, json: Json = False) -> None:
     Works from the files alone when no daemon runs. Exit 0 when all agree, 1 when not, 3 when a daemon runs
     and does not answer.
     """
-    _end("status", lambda: status.run(settings.load(root)), json)
+    end_with("status", lambda: status.run(settings.load(root)), json)
 
 
 @app.command("plan")
 def show_plan(phase: Phase = None, root: Root = None, json: Json = False) -> None:
     """Lay out the four-week roadmap, with each gate open or closed and why."""
-    _end("plan", lambda: plan.run(settings.load(root), phase), json)
+    end_with("plan", lambda: plan.run(settings.load(root), phase), json)
 
 
 @app.command("enable")
@@ -111,7 +99,7 @@ def enable_components(  # noqa: PLR0917 - Typer passes options by name
             )
             return enable.run(settings.load(root), chosen, order, means)
 
-    _end("enable", work, json)
+    end_with("enable", work, json)
 
 
 def _agreed(question: str, spinner: render.Spinner) -> bool:
@@ -158,7 +146,7 @@ def roll_back(
             place = settings.load(root)
             return rollback.run(place, chosen, reason=journal.clean(reason), progress=spinner)
 
-    _end("rollback", work, json)
+    end_with("rollback", work, json)
 
 
 @app.command("parity")
@@ -182,10 +170,10 @@ def run_parity(  # noqa: PLR0917 - Typer passes options by name
         chosen = choose.some(names or [])
         with render.Spinner() as spinner:
             report = _parity(chosen, spinner, data=data, seed=seed, junit=junit, prove=prove)
-        evidence.keep(settings.load(root).migrate_dir, report.document()["components"])
+        evidence.keep(settings.load(root).migrate_dir, report.document()["components"], seed)
         return report
 
-    _end("parity", work, json)
+    end_with("parity", work, json)
 
 
 @app.command("bench")
@@ -200,18 +188,29 @@ def run_bench(  # noqa: PLR0917 - Typer passes options by name
     root: Root = None,
     json: Json = False,
 ) -> None:
-    """Measure both sides, interleaved in one run: throughput, latency, loop stall, CPU and memory."""
+    """Measure both sides, interleaved in one run: throughput, latency, loop stall, CPU and memory.
+
+    In a root that has been migrated already (it has var/migrate), figures of three rounds and more are kept
+    for roadmap and report.
+    """
 
     def work() -> ending.Report:
         from ksi_migrate import bench  # noqa: PLC0415 - the other commands start without it
 
-        chosen, place = choose.some(names or []), settings.load(root).root
+        chosen, place = choose.some(names or []), settings.load(root)
         with render.Spinner() as spinner:
             return bench.run(
-                chosen, root=place, rounds=rounds, socket=socket, stall=stall, report=report, progress=spinner
+                chosen,
+                root=place.root,
+                rounds=rounds,
+                socket=socket,
+                stall=stall,
+                report=report,
+                evidence=place.migrate_dir,
+                progress=spinner,
             )
 
-    _end("bench", work, json)
+    end_with("bench", work, json)
 
 
 @app.command("log")
@@ -229,13 +228,13 @@ def show_log(
         only = None if component is None else choose.known(component)
         return log.run(settings.load(root), limit=limit, component=only)
 
-    _end("log", work, json)
+    end_with("log", work, json)
 
 
 @app.command("doctor")
 def examine(root: Root = None, json: Json = False) -> None:
     """Show what this machine and this root lack, and how to mend it. Exit 1 when an error is among it."""
-    _end("doctor", lambda: doctor.run(settings.load(root), checks.LOOKS), json)
+    end_with("doctor", lambda: doctor.run(settings.load(root), checks.LOOKS), json)
 
 
 @flags_app.command("validate")
@@ -245,13 +244,13 @@ def validate_flags(
     json: Json = False,
 ) -> None:
     """Check a flags file as the daemon does. Exit 1 with file, line and reason when it is invalid."""
-    _end("flags validate", lambda: flags.validate(file or settings.load(root).flags_path), json)
+    end_with("flags validate", lambda: flags.validate(file or settings.load(root).flags_path), json)
 
 
 @flags_app.command("schema")
 def print_schema(json: Json = False) -> None:
     """Print the JSON schema of flags.yaml."""
-    _end("flags schema", flags.schema, json)
+    end_with("flags schema", flags.schema, json)
 
 
 @app.command("demo")
@@ -266,7 +265,7 @@ def run_demo(
         with render.Live() as live:
             return demo.run(fast=fast, show=live.show)
 
-    _end("demo", work, json)
+    end_with("demo", work, json)
 
 
 UsageError = typer.BadParameter.__mro__[1]

@@ -77,8 +77,9 @@ def _gates(settings: Settings, step: Step, means: Means) -> ChangeReport | None:
 def _run_parity(settings: Settings, step: Step, means: Means) -> None:
     """Run parity, now, for the components; keep what it found, unless this is a dry run."""
     report = means.parity(step.names)
-    step.parity = tuple(report.document()["components"])
-    found = evidence.from_parity(step.parity)
+    document = report.document()
+    step.parity = tuple(document["components"])
+    found = evidence.from_parity(step.parity, document.get("seed"))
     step.found = {one.component: one for one in found}
     if report.exit_code == Exit.INCONCLUSIVE or not set(step.names) <= set(step.found):
         reasons = "; ".join(why for row in step.parity for why in row.get("inconclusive", ())) or "no cases"

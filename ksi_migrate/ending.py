@@ -36,7 +36,7 @@ FOREIGN: Final[tuple[tuple[type[KsiError], Exit, str], ...]] = (
 """The daemon's own errors that a command lets pass, and how it ends with them."""
 
 
-def end(command: str, work: Work, *, as_json: bool) -> Exit:
+def end(command: str, work: Work, *, as_json: bool, as_markdown: bool = False) -> Exit:
     """Do the work, print what came of it, give the exit code. Only what is no `KsiError` passes through."""
     try:
         report = work()
@@ -45,7 +45,7 @@ def end(command: str, work: Work, *, as_json: bool) -> Exit:
         said = {"code": error.code, "message": str(error), "hint": hint}
         render.fail(command, said, as_json=as_json)
         return code
-    render.show(report.document(), as_json=as_json)
+    render.show(report.document(), as_json=as_json, as_markdown=as_markdown)
     return report.exit_code
 
 

@@ -47,11 +47,12 @@ def run(settings: Settings, *, limit: int = 20, component: str | None = None) ->
     try:
         found = journal.read(settings.migrate_dir)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     matching = [entry for entry in found.entries if component in (None, entry.get("component"))]
     return LogReport(str(path), tuple(matching[-limit:]), len(matching), found.damaged)
 
 
-def _unreadable(path: object, error: OSError) -> CommandError:
+def unreadable(path: object, error: OSError) -> CommandError:
+    """The error for a journal that the operating system will not show."""
     reason = (error.strerror or str(error)).lower()
     return JournalUnreadable(f"{path} cannot be read: {reason}", "ksi-migrate doctor checks the permissions")

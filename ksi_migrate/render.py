@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich import live
 from rich.console import Console
 
-from ksi_migrate import render_demo, tables, tables_measured
+from ksi_migrate import markdown, render_demo, tables, tables_measured, tables_proven
 from ksi_migrate.exits import document
 
 if TYPE_CHECKING:
@@ -36,8 +36,17 @@ RENDERERS: dict[str, Renderer] = {
     "doctor": tables.doctor,
     "flags validate": tables.flags,
     "demo": render_demo.summary,
+    "roadmap": tables_proven.roadmap,
+    "report": tables_proven.report,
+    "retire": tables_proven.retire,
 }
 """By the document's `command`; `flags schema` is printed as it is."""
+
+MARKDOWN: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "roadmap": markdown.roadmap,
+    "report": markdown.report,
+}
+"""Those that can be pasted into a page."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -47,10 +56,13 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
 
 
-def show(found: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a command's document: as JSON on stdout, or as tables there and its error on stderr."""
+def show(found: Mapping[str, Any], *, as_json: bool, as_markdown: bool = False) -> None:
+    """Print a document: as JSON or Markdown on stdout, or as tables there and its error on stderr."""
     if as_json:
         _print_json(found)
+        return
+    if as_markdown:
+        print(MARKDOWN[found["command"]](found))
         return
     if "schema" in found:
         _print_json(found["schema"])

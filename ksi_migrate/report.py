@@ -33,14 +33,15 @@ def render(document: Mapping[str, Any]) -> str:
         "</main>",
         _footer(document, machine, idle),
     ]
-    return _page("\n".join(part for part in parts if part))
+    return page("KSI daemon: sync against async", "\n".join(part for part in parts if part))
 
 
-def _page(body: str) -> str:
+def page(title: str, body: str) -> str:
+    """A whole page around its body, in the style of all reports."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<title>KSI daemon: sync against async</title>\n"
+        f"<title>{escape(title)}</title>\n"
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Figure:
+class Figure:
     """What stands around the plots; `owner` is named in spoken titles, `guide` is a dashed line."""
 
     ident: str
@@ -27,7 +27,7 @@ class _Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Panel:
+class Panel:
     """One case: its heading as HTML, its name, and its bars."""
 
     heading: str
@@ -46,7 +46,7 @@ def throughput(ident: str, component: str, cases: Sequence[Mapping[str, Any]]) -
         )
         for case in cases
     ]
-    return _figure(_Figure(ident, "Throughput", component, lead, "operations a second"), panels)
+    return figure(Figure(ident, "Throughput", component, lead, "operations a second"), panels)
 
 
 def loop_stall(ident: str, component: str, cases: Sequence[Mapping[str, Any]], idle: float | None) -> str:
@@ -60,7 +60,7 @@ def loop_stall(ident: str, component: str, cases: Sequence[Mapping[str, Any]], i
         )
         for case in cases
     ]
-    return _figure(_Figure(ident, "Loop stall", component, lead, "milliseconds", idle), panels)
+    return figure(Figure(ident, "Loop stall", component, lead, "milliseconds", idle), panels)
 
 
 def publishes(cases: Sequence[Mapping[str, Any]]) -> str:
@@ -72,7 +72,7 @@ def publishes(cases: Sequence[Mapping[str, Any]]) -> str:
         )
         for case in cases
     ]
-    return _figure(_Figure("socket-publishes", "Publishes", "the socket", lead, "publishes a second"), panels)
+    return figure(Figure("socket-publishes", "Publishes", "the socket", lead, "publishes a second"), panels)
 
 
 def pings(cases: Sequence[Mapping[str, Any]]) -> str:
@@ -82,7 +82,7 @@ def pings(cases: Sequence[Mapping[str, Any]]) -> str:
         _panel(case, _ping_ratio(case), _beside(case, "original_ping_p99_ms", "ping_p99_ms", milliseconds))
         for case in cases
     ]
-    return _figure(_Figure("socket-pings", "Ping p99", "the socket", lead, "milliseconds"), panels)
+    return figure(Figure("socket-pings", "Ping p99", "the socket", lead, "milliseconds"), panels)
 
 
 def _throughput(side: str, figures: Mapping[str, Any] | None) -> charts.Bar:
@@ -116,13 +116,13 @@ def _ping_ratio(case: Mapping[str, Any]) -> str:
     return better(quotient(number(case, "original_ping_p99_ms"), number(case, "ping_p99_ms")))
 
 
-def _panel(case: Mapping[str, Any], note: str, bars: Sequence[charts.Bar]) -> _Panel:
+def _panel(case: Mapping[str, Any], note: str, bars: Sequence[charts.Bar]) -> Panel:
     verse = "" if note == DASH else f'<span class="verse">{escape(note)}</span>'
     heading = (
         f'<div class="case-head"><h4>{escape(name_of(case))}</h4>{verse}</div>'
         f'<p class="sub">{escape(" · ".join(_conditions(case)))}</p>'
     )
-    return _Panel(heading, name_of(case), bars)
+    return Panel(heading, name_of(case), bars)
 
 
 def _conditions(case: Mapping[str, Any]) -> list[str]:
@@ -133,21 +133,22 @@ def _conditions(case: Mapping[str, Any]) -> list[str]:
     return [*words, str(case["stage"])] if case.get("stage") else words
 
 
-def _figure(figure: _Figure, panels: Sequence[_Panel]) -> str:
+def figure(around: Figure, panels: Sequence[Panel]) -> str:
+    """Draw the plots below one another, over one scale and its axis."""
     scale = charts.scale_for(
-        [figure.guide, *(mark for panel in panels for bar in panel.bars for mark in bar.marks())]
+        [around.guide, *(mark for panel in panels for bar in panel.bars for mark in bar.marks())]
     )
     plots = "\n".join(
-        _plot(f"{figure.ident}-{index}", figure, panel, scale) for index, panel in enumerate(panels)
+        _plot(f"{around.ident}-{index}", around, panel, scale) for index, panel in enumerate(panels)
     )
-    unit = f"{figure.unit}, logarithmic scale" if scale.log else figure.unit
+    unit = f"{around.unit}, logarithmic scale" if scale.log else around.unit
     return (
-        f"<figure>\n<figcaption><h3>{escape(figure.title)}</h3><p>{escape(figure.lead)}</p></figcaption>\n{plots}\n"
+        f"<figure>\n<figcaption><h3>{escape(around.title)}</h3><p>{escape(around.lead)}</p></figcaption>\n{plots}\n"
         f'<div class="box">{charts.axis(scale)}<p class="sub unit">{escape(unit)}</p></div>\n</figure>'
     )
 
 
-def _plot(ident: str, figure: _Figure, panel: _Panel, scale: charts.Scale) -> str:
-    title = f"{figure.title} of {figure.owner}: {panel.name}"
-    drawn = charts.plot(ident, title, panel.bars, scale, figure.guide)
+def _plot(ident: str, around: Figure, panel: Panel, scale: charts.Scale) -> str:
+    title = f"{around.title} of {around.owner}: {panel.name}"
+    drawn = charts.plot(ident, title, panel.bars, scale, around.guide)
     return f'<div class="case">{panel.heading}<div class="box">{drawn}</div></div>'

@@ -35,6 +35,8 @@ COMMANDS = [
     ("log",),
     ("doctor",),
     ("flags", "validate"),
+    ("roadmap",),
+    ("report",),
 ]
 
 

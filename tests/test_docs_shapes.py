@@ -23,9 +23,12 @@ from ksi_migrate import (
     log,
     parity,
     plan,
+    retire,
+    roadmap,
     rollback,
     status,
     step,
+    success,
 )
 from ksi_migrate.checks import LOOKS
 from ksi_migrate.demo_agents import Agents
@@ -107,6 +110,9 @@ def reports(found: settings.Settings) -> dict[str, Callable[[], Any]]:
         "plan": lambda: plan.run(found),
         "doctor": lambda: doctor.run(found, LOOKS),
         "flags validate": lambda: flags.validate(found.flags_path),
+        "retire": lambda: retire.run((), found.migrate_dir, hold_days=14),
+        "roadmap": lambda: roadmap.run(found.migrate_dir, start="2025-07-14"),
+        "report": lambda: success.run(found.migrate_dir),
         "rollback": lambda: rollback.run(found, ("messaging",), deadline=0.1),
     }
 

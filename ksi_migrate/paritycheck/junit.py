@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+
+from ksi_daemon.conductor import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +36,8 @@ def _suite(suite: Element, name: str, outcomes: tuple[Outcome, ...]) -> None:
         "skipped": sum(_why_skipped(outcome) is not None for outcome in outcomes),
         "errors": 0,
     }
-    suite.attrib.update({"name": name, **{key: str(count) for key, count in counts.items()}})
+    where = {"hostname": _clean(platform.node()), "timestamp": utc_now()}
+    suite.attrib.update({"name": name, **{key: str(count) for key, count in counts.items()}, **where})
     for outcome in outcomes:
         case = SubElement(suite, "testcase", classname=f"parity.{name}", name=_clean(outcome.case))
         for mismatch in outcome.mismatches:
