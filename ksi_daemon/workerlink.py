@@ -121,6 +121,9 @@ class WorkerLink(asyncio.Protocol):
         """Hang up and wait until the process is gone; False when even SIGKILL does not end it."""
         if self._transport is None or self._gone is None:
             return True
+        if not self._process.known:  # it has said nothing yet, so it does nothing, and will find nobody there
+            self._lost()
+            return True
         gone = self._gone
         self._transport.write_eof()
         await asyncio.wait([gone], timeout=timeout)
@@ -197,6 +200,11 @@ class _Process:
         if pid and sys.platform == "linux":
             with contextlib.suppress(OSError):
                 self._fd = os.pidfd_open(pid)
+
+    @property
+    def known(self) -> bool:
+        """Whether it has told its number."""
+        return self._pid != 0
 
     def kill(self) -> None:
         """SIGKILL, if it is still there."""

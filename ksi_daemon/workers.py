@@ -126,7 +126,8 @@ class Workers:
                 waiting.ticket.set_exception(ComponentClosed(self._component))
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while (self._busy or self._tasks) and loop.time() < until:  # noqa: ASYNC110 - a close is rare
+        starts = set(self._starting.values())  # nobody waits for these any more
+        while (self._busy or self._tasks - starts) and loop.time() < until:  # noqa: ASYNC110 - it is rare
             await asyncio.sleep(LOOK)
         ended = await asyncio.gather(*(one.end(max(LOOK, until - loop.time())) for one in self._workers))
         while self._tasks:  # with their processes gone they are as good as over
@@ -162,8 +163,13 @@ class Workers:
             own = await self._lane.run(ZYGOTE.fork)
         except OSError as error:
             raise IoFailed(self._component, "start a worker process", error) from error
+        if self._closed:
+            own.close()
+            raise ComponentClosed(self._component)
         self._generations[index] += 1
         await self._workers[index].connect(own, self._jobs, self._settings.call_timeout)
+        if self._closed:
+            await self._workers[index].end(LOOK)
 
     async def _turn(self, at: int | None) -> int:
         """A worker for one job. One that anybody may have is the last: the first keeps more in its memory."""

@@ -22,8 +22,8 @@ from ksi_daemon import worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ENDING: Final = 2.0
-"""Seconds that it may take to end; it has nothing to finish."""
+_ENDING: Final = 0.3
+"""Seconds that it may take to end before it is killed: it has nothing to finish, but may be starting still."""
 
 
 class Zygote:

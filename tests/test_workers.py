@@ -36,7 +36,7 @@ def alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -203,6 +203,20 @@ async def test_a_close_lets_jobs_end_and_takes_no_more(tmp_path):
     made.open()
     assert await made.run("add", 1, 2) == 3
     assert await made.close(5)
+
+
+async def test_a_close_waits_for_no_start(tmp_path, monkeypatch):
+    """A process that has not said its first word has nothing to do, and one that comes later is let go."""
+    apart = zygote.Zygote()  # one that has to import everything first
+    monkeypatch.setattr("ksi_daemon.workers.ZYGOTE", apart)
+    for pause in (0.0, 0.01, 0.05):
+        made = Workers("test", JOBS, settings.load(tmp_path), count=2)
+        made.open()
+        await asyncio.sleep(pause)
+        began = time.monotonic()
+        assert await made.close(5)
+        assert time.monotonic() - began < 2
+    assert apart._process is None
 
 
 async def test_a_close_kills_what_does_not_end(tmp_path):
