@@ -18,10 +18,12 @@ from tests.command import children_of
 from tests.daemon import PATIENCE, lines_of, running, write_flags
 from tests.everybody import KINDS, Changer, Pinger, Publisher, Recorder, Setter, Sweeper, Talker
 from tests.faults import fill, small_disk
+from tests.operate import migrate_apart
 from tests.standin import place
 
 NAMES = tuple(area.name for area in BUILT)
 ALL_ASYNC = dict.fromkeys(NAMES, "async")
+WEEKS = sorted({area.week for area in BUILT})
 pytestmark = [
     pytest.mark.soak,
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc"),
@@ -160,24 +162,58 @@ def test_everybody_at_once(tmp_path, count, seed):
     )
     assert code == 0
     assert mischief.flips > 20
+    assert_kept(daemon, clients, identities)
+    assert grown < 150
+    sweepers = [one for one in clients if type(one) is Sweeper]
+    assert len(set().union(*(one.events for one in sweepers))) > 40
+
+
+@pytest.mark.timeout(900)
+def test_a_busy_daemon_goes_all_the_way_and_back(tmp_path, count, seed):
+    """Week by week up, at once or week by week down again: each step is acknowledged, nothing is lost."""
+    root = tmp_path / "root"
+    root.mkdir()
+    write_flags(root)
+    (root / "shared.yaml").write_text("{}\n")
+    claude = place(tmp_path / "bin/claude", orders="[[wait 0.05]] answer")
+    forced = ("--force", "--reason", "parity has its own tests", "--yes", "--json", "--root", root)
+    with running(root, KSI_CLAUDE_BIN=str(claude)) as daemon:
+        clients = begun(daemon, "m", seed)
+        for number in range(count(1, 20)):
+            for week in WEEKS:
+                up = migrate_apart("enable", "--phase", week, *forced)
+                assert (up.code, up.document["applied"]) == (0, True), up.out + up.err
+            assert settled(daemon, "async")
+            for down in [("--all",)] if number % 2 else [("--phase", week) for week in reversed(WEEKS)]:
+                back = migrate_apart("rollback", *down, "--json", "--root", root)
+                assert (back.code, back.document["applied"]) == (0, True), back.out + back.err
+            until(lambda: settled(daemon, "sync"), daemon)
+        quiet(daemon, clients)
+        code = daemon.stop()
+
+    assert code == 0
+    assert_kept(daemon, clients, json.loads((root / "var/db/identities.json").read_bytes()))
+
+
+def assert_kept(daemon, clients, identities):
+    """What every client was promised is on disk."""
     assert in_order(daemon.bus(), "from", "n", clients, Publisher)
     records = [
-        line for line in lines_of(root / "var/logs/daemon/tool_usage.jsonl") if line["event"] == "token_usage"
+        line
+        for line in lines_of(daemon.root / "var/logs/daemon/tool_usage.jsonl")
+        if line["event"] == "token_usage"
     ]
     assert in_order(records, "agent_id", "input_tokens", clients, Recorder)
     for changer in (one for one in clients if type(one) is Changer):
         assert identities[changer.label]["n"] in changer.since
-    shared = yaml.safe_load((root / "shared.yaml").read_text())
+    shared = yaml.safe_load((daemon.root / "shared.yaml").read_text())
     for label, numbers in kept(clients, Setter).items():
         assert {f"k{number}" for number in numbers} <= shared[label].keys()
     talkers = [one for one in clients if type(one) is Talker]
-    answers = written(root)
+    answers = written(daemon.root)
     for talker in talkers:
         for request in talker.queued:
             assert answers[request] == (talker.ends[request] == "completion:result"), request
-    assert grown < 150
-    sweepers = [one for one in clients if type(one) is Sweeper]
-    assert len(set().union(*(one.events for one in sweepers))) > 40
 
 
 def in_order(lines, whose, number, clients, kind):
