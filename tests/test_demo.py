@@ -18,6 +18,7 @@ import pytest
 from ksi_daemon import process, settings
 from ksi_migrate import demo, demo_command, demo_scratch
 from ksi_migrate.demo_command import StepFailed
+from ksi_migrate.demo_files import Amount
 from ksi_migrate.demo_scratch import DaemonFailed, daemon, scratch
 from ksi_migrate.demo_script import PHASES, Script, Tempo
 from ksi_migrate.exits import Exit, Refused
@@ -34,7 +35,17 @@ def show(frame):
     print(frame.phase, flush=True)
 demo.run(fast=True, show=show)
 """
-BRIEF = Tempo(window_s=0.1, sample_s=0.1, pause_s=0.0, parity_apart=False)
+BRIEF = Tempo(
+    window_s=0.1,
+    sample_s=0.1,
+    pause_s=0.0,
+    parity_apart=False,
+    agents=2,
+    turn_s=0.1,
+    files=Amount(sessions=20, lines=10, sets=4, files=2, bytes_each=2000),
+    forced=tuple(PHASES),
+)
+"""Every act, and little of each; parity has tests of its own."""
 
 
 @pytest.fixture
@@ -71,12 +82,12 @@ def test_a_fast_demo_migrates_under_load_and_loses_nothing(temporary):
     document = json.loads(json.dumps(report.document()))
     names = [step["name"].partition(" ")[0] for step in document["steps"]]
     acts = (
-        "start measure measure agents files plan: enable plan: enable plan: enable sets rollback enable "
-        "measure measure agents files stop count count count"
+        "start measure measure agents files plan: enable plan: enable plan: enable sets plan: enable "
+        "rollback enable measure measure agents files stop count count count"
     )
     assert names == acts.split()
     assert all(step["ok"] for step in document["steps"])
-    for name in (*PHASES[1], *PHASES[2], *PHASES[3]):
+    for name in (name for names in PHASES.values() for name in names):
         assert document["before"]["stages"][name] == "sync"
         assert document["after"]["stages"][name] == "async"
     agents = document["agents"]

@@ -116,6 +116,9 @@ async def test_the_long_demo_runs_parity_by_itself_too(still, monkeypatch):
         ("_ask", "plan", "week 3", "plan", "--phase", "3"),
         ("_ask", "parity", "both sides of conversation, config", "parity", *third),
         ("_flip", "enable", "async", third, "--yes"),
+        ("_ask", "plan", "week 4", "plan", "--phase", "4"),
+        ("_ask", "parity", "both sides of discovery", "parity", "discovery"),
+        ("_flip", "enable", "async", ("discovery",), "--yes"),
         ("_flip", "rollback", "sync", ("messaging",)),
         ("_flip", "enable", "async", ("messaging",), "--yes"),
     ]
