@@ -24,6 +24,9 @@ MESSAGING, COMPLETION = registry.BUILT[:2]
 LOG = "logs/responses/message_bus.jsonl"
 
 
+TWO_KINDS = ("messaging", "agent")
+
+
 class Steps:
     """A progress that remembers."""
 
@@ -36,8 +39,9 @@ class Steps:
 
 
 @pytest.mark.timeout(240)
-def test_the_built_rooms_are_equal():
-    """Parity passes on the real sides of all rooms, through every check."""
+def test_the_built_rooms_are_equal(monkeypatch):
+    """Parity passes on the real sides of two kinds, through every check; `make parity` runs all rooms."""
+    monkeypatch.setattr(registry, "BUILT", tuple(area for area in registry.BUILT if area.name in TWO_KINDS))
     progress = Steps()
 
     report = parity.run([], progress=progress)

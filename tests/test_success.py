@@ -184,8 +184,9 @@ def test_rows_stand_in_the_order_of_the_analysis(tmp_path):
     assert found.exit_code is Exit.INCONCLUSIVE
 
 
-def test_markdown_and_tables(tmp_path):
+def test_markdown_and_tables(tmp_path, monkeypatch):
     """Both show verdict, figures, memory and machine of each row."""
+    monkeypatch.setenv("COLUMNS", "200")
     keep(tmp_path, *GOOD)
     marked, people = (migrate("report", *words, "--root", tmp_path).out for words in (["--markdown"], []))
 
