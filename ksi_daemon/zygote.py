@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ENDING: Final = 0.3
-"""Seconds that it may take to end before it is killed: it has nothing to finish, but may be starting still."""
+"""Seconds that it may take to end before it is killed: it has nothing to finish, but may be starting."""
 
 
 class Zygote:
