@@ -161,7 +161,7 @@ def test_a_client_that_reads_nothing_holds_no_stop_up(tmp_path: Path) -> None:
         daemon.ask("system:health")
         wire.socket.settimeout(1.0)
         with pytest.raises(TimeoutError):
-            wire.send(*({"event": "module:list"} for _ in range(100_000)))
+            wire.send(*({"event": "module:list", "data": {"long": "x" * 4000}} for _ in range(20_000)))
         code = daemon.stop()
 
     assert code == 0

@@ -46,6 +46,8 @@ class Messages:
         """The kind and data of each message that `piece` ends."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
+            if line[:1] != b"{":  # a flood of short lines would hold the loop
+                continue
             try:
                 message = orjson.loads(line)
             except orjson.JSONDecodeError:
