@@ -145,7 +145,7 @@ async def test_a_case_has_rounds_of_all_columns(setup: Setup, idle: IdleHeartbea
 
     assert told == ["messaging: 10 callers"] * 2
     assert (case.rounds, case.reference) == (2, None)
-    assert case.ratio.throughput is not None
+    assert (case.ratio.throughput or 0) > 0
 
 
 def test_the_cases_follow_from_the_area(tmp_path: Path):
