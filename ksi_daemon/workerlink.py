@@ -27,6 +27,9 @@ log = structlog.get_logger("ksi.daemon")
 STOPPING: Final = 1.0
 """Seconds for which a job that nobody waits for may go on before its worker is killed."""
 
+LEAVING: Final = 0.3
+"""Seconds in which a worker that has nothing to do may end by itself; to kill it then loses nothing."""
+
 KILLING: Final = 1.0
 """Seconds until the kernel has closed the socket of a worker that was killed; longer if its disk is dead."""
 
@@ -118,7 +121,10 @@ class WorkerLink(asyncio.Protocol):
             self.kill()
 
     async def end(self, timeout: float) -> bool:
-        """Hang up and wait until the process is gone; False when even SIGKILL does not end it."""
+        """Hang up and wait until the process is gone; False when even SIGKILL does not end it.
+
+        One that works may go on for `timeout` seconds, one that does nothing for `LEAVING` at most.
+        """
         if self._transport is None or self._gone is None:
             return True
         if not self._process.known:  # it has said nothing yet, so it does nothing, and will find nobody there
@@ -126,7 +132,7 @@ class WorkerLink(asyncio.Protocol):
             return True
         gone = self._gone
         self._transport.write_eof()
-        await asyncio.wait([gone], timeout=timeout)
+        await asyncio.wait([gone], timeout=min(timeout, LEAVING) if self.quiet else timeout)
         if not gone.done():
             self._process.kill()
             await asyncio.wait([gone], timeout=KILLING)

@@ -158,9 +158,9 @@ class Child:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.communicate()
+        """Kill it, and close its pipes."""
+        with self._process:
+            self._process.kill()
 
     def hear(self, word: str) -> None:
         """Wait for a line that is `word`. Raises `LoadFailed` at any other."""
@@ -174,9 +174,13 @@ class Child:
         stdin.flush()
 
     def last(self) -> str:
-        """Close its stdin and give its last line. Raises `LoadFailed`."""
-        said, error = self._process.communicate()
-        if self._process.returncode:
+        """Close its stdin and give its last line. Raises `LoadFailed`.
+
+        Not by `communicate`, which passes over what `hear` has read ahead.
+        """
+        _pipe(self._process.stdin).close()
+        said, error = _pipe(self._process.stdout).read(), _pipe(self._process.stderr).read()
+        if self._process.wait():
             raise LoadFailed(self._name, error.strip())
         return said
 

@@ -15,6 +15,7 @@ from ksi_daemon.registry import BUILT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ksi_daemon.exercise import Step
     from tests.daemon import Running
 
 TRANSIENT = frozenset({"io_error", "component_busy", "outcome_unknown", "worker_failed", "queue_full"})
@@ -214,33 +215,40 @@ class Seeker(Client):
 
 
 class Sweeper(Client):
-    """Every request with which parity tries the rooms, in an order of chance; any reply will do."""
+    """Every request with which parity tries the rooms, in an order of chance; any reply will do.
+
+    First one of each event, so that it is `through` with all of them soon, however slow the daemon is.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.events: set[str] = set()
+        self.through = False
         self._steps = self._in_disorder()
 
-    def _in_disorder(self) -> Iterator[tuple[str, Any]]:
+    def _in_disorder(self) -> Iterator[tuple[str, dict[str, Any]]]:
         steps = [step for area in BUILT for case in area.exercise.cases for step in case.steps]
-        plain = [
-            (step.event, step.data) for step in steps if step.event[0] != "@" and step.event not in NOT_SENT
-        ]
+        plain = [(step.event, step.data) for step in steps if _can_be_sent(step)]
+        self.chance.shuffle(plain)
+        yield from dict(plain).items()
+        self.through = True
         while True:
             self.chance.shuffle(plain)
             yield from plain
 
     def step(self) -> None:
-        """One request, if JSON can carry it."""
+        """One request."""
         event, data = next(self._steps)
-        try:
-            orjson.dumps(data)
-        except orjson.JSONEncodeError:
-            return
-        if isinstance(data, dict):
-            self.ask(event, **data)
-            self.events.add(event)
+        self.ask(event, **data)
         time.sleep(0.005)
+
+
+def _can_be_sent(step: Step) -> bool:
+    """Whether a step of parity is a request, one that JSON can carry and that does not end the rest."""
+    try:
+        orjson.dumps(step.data)
+    except orjson.JSONEncodeError:
+        return False
+    return isinstance(step.data, dict) and step.event[0] != "@" and step.event not in NOT_SENT
 
 
 class Pinger(Client):

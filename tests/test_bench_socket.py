@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -156,6 +157,18 @@ def test_a_child_that_breaks_off_is_quoted():
 
     with bench_socket.Child("bench_load", "{}") as child, pytest.raises(LoadFailed, match="bench_load"):
         child.last()
+
+
+def test_lines_that_come_at_once_are_all_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The last line is given although it was read together with the one before."""
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nprintf 'over\\nlast\\n'\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    with bench_socket.Child("bench_load") as child:
+        child.hear("over")
+        assert child.last() == "last\n"
 
 
 def test_the_load_says_which_reply_is_wrong(tmp_path: Path):

@@ -186,6 +186,19 @@ async def test_a_finished_job_has_an_outcome_for_a_cancelled_caller(workers, tmp
         await workers.finish("refuse")
 
 
+async def test_an_idle_process_that_does_not_leave_holds_up_no_close(tmp_path):
+    """It is killed soon: it has nothing to finish. A loaded machine would make a clean stop look unclean."""
+    made = Workers("test", JOBS, settings.load(tmp_path), count=1)
+    made.open()
+    pid = await made.run("pid")
+    os.kill(pid, signal.SIGSTOP)
+    begun_at = asyncio.get_running_loop().time()
+
+    assert await made.close(30)
+    assert asyncio.get_running_loop().time() - begun_at < 15
+    assert not alive(pid)
+
+
 async def test_a_close_lets_jobs_end_and_takes_no_more(tmp_path):
     """A second close has nothing to do; after an open all begins anew."""
     made = Workers("test", JOBS, settings.load(tmp_path), count=1)

@@ -70,12 +70,12 @@ class AsyncConversations:
 
     async def close(self) -> None:
         """Save the index, end the workers, and forget what they knew."""
-        timeout = self._site.settings.stop_timeout
+        timeout = self._site.settings.stop_timeout / 5  # twice, within the daemon's own limit for all closes
         leaving = self._own(self._leave())
         try:
-            await asyncio.wait([leaving], timeout=timeout / 2)
+            await asyncio.wait([leaving], timeout=timeout)
         finally:
-            await self._workers.close(timeout / 2)
+            await self._workers.close(timeout)
             await _ended(list(self._tasks))
             self._known, self._version = (), ""
 

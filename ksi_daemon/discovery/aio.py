@@ -37,7 +37,7 @@ Files = list[tuple[str, tuple[str, ...]]]
 SWEEP: Final = 2.0
 """Seconds that a start waits for the end of what an earlier daemon left."""
 
-CLOSE: Final = 1.0
+CLOSE: Final = 0.5
 """Seconds that what runs, the workers and the lane have for their end."""
 
 PART: Final = 20
