@@ -52,11 +52,12 @@ parity: $(READY)
 claude: $(READY)
 	$(BIN)/python -m tests.real_claude
 
-# The coverage reports come after pytest, so pytest's summary line is said again: it is the last word.
-test: lint parity claude
+# Parity of every component is among the tests. The coverage reports come after pytest, so pytest's summary line
+# is said again: it is the last word.
+test: lint claude
 	@mkdir -p build && rm -f $(LOG)
 	$(BIN)/coverage erase
-	set -o pipefail; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile 2>&1 | tee $(LOG)
+	set -o pipefail; $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder 2>&1 | tee $(LOG)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='$(WHOLE)' --fail-under=100

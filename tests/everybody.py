@@ -227,7 +227,7 @@ class Sweeper(Client):
 
     def _in_disorder(self) -> Iterator[tuple[str, dict[str, Any]]]:
         steps = [step for area in BUILT for case in area.exercise.cases for step in case.steps]
-        plain = [(step.event, step.data) for step in steps if _can_be_sent(step)]
+        plain = [(step.event, step.data) for step in steps if can_be_sent(step)]
         self.chance.shuffle(plain)
         yield from dict(plain).items()
         self.through = True
@@ -242,7 +242,7 @@ class Sweeper(Client):
         time.sleep(0.005)
 
 
-def _can_be_sent(step: Step) -> bool:
+def can_be_sent(step: Step) -> bool:
     """Whether a step of parity is a request, one that JSON can carry and that does not end the rest."""
     try:
         orjson.dumps(step.data)

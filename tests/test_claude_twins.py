@@ -12,6 +12,7 @@ import pytest
 from tests import messages_api, real_claude, standin
 from tests.command import ASKED, Command, wait_until
 
+pytestmark = pytest.mark.unmeasured
 STRANGER = "00000000-0000-4000-8000-000000000000"
 FILL = 3
 """Runs at the same time: the real one needs most of a second of a core for each."""

@@ -63,12 +63,14 @@ async def test_a_running_request_is_cancelled(room):
     for name in ("a", "b"):
         await room.ask(name, session_id=session(2))
     await room.quiet()
-    reply = await room.send("completion:cancel", request_id="a")
-    during = (await room.send("completion:status"))["active_requests"]
+    reply, status = await asyncio.gather(
+        room.send("completion:cancel", request_id="a"), room.send("completion:status")
+    )
     await room.quiet()
 
+    during = [(one["request_id"], one["status"]) for one in status["active_requests"]]
     assert reply == {"request_id": "a", "status": "cancelled"}
-    assert [(one["request_id"], one["status"]) for one in during] == [("a", "cancelled")]
+    assert during == [("a", "cancelled")]
     assert (room.provider.cancelled, room.provider.ended) == (["a"], ["b"])
     assert room.told("cancelled", "result", "error") == [("cancelled", "a"), ("result", "b")]
 

@@ -33,13 +33,20 @@ LARGE = {"flow.yaml", "block.yaml", "dashes.yaml", "braces.yaml", "hundred_and_o
 }
 """Those that are refused for their depth or for what they unfold to."""
 
+DEEPER = {
+    "flow.yaml": b"[" * 100_000,
+    "dashes.yaml": b"- " * 100_000 + b"a\n",
+    "braces.yaml": b"{a: " * 100_000,
+}
+"""As those of parity, but deeper than any stack."""
+
 BEGINS = ("YAML parsing error: ", "JSON parsing error: ", "Failed to load config: ")
 
 
 @pytest.fixture(params=SIDES)
 async def config(request, tmp_path):
     """The room on either side, with all of them."""
-    lay(tmp_path, HOSTILE)
+    lay(tmp_path, HOSTILE | DEEPER)
     async with room(AREA, request.param, tmp_path) as made:
         yield made
 

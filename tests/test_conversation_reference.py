@@ -217,7 +217,8 @@ def expected_stamps(data):
         if who is None:
             who = value.get("from") if isinstance(value.get("from"), str) and value["from"] else "Unknown"
         content = (result or said) if kind == "claude" else said
-        key = (stamp, tidy(who), repr(content) if not isinstance(content, str) else content)
+        content = "" if content is None else content
+        key = (stamp, tidy(who), content if isinstance(content, str) else (repr(content),))
         if key not in seen:
             seen.add(key)
             messages.append((stamp, tidy(who)))

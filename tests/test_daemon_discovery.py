@@ -17,6 +17,7 @@ from tests.discovery_trees import COUNTS, HANGS, lay, runs
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.unmeasured
 APPENDIX = """
 message:subscribe agent_id:str event_types:list[str]
 message:unsubscribe agent_id:str event_types:list[str]

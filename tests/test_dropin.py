@@ -17,6 +17,7 @@ from tests.line_client import daemon
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.unmeasured
 STAGES = ("sync", "async")
 APPENDIX = """
 agent: spawn terminate restart register unregister list list_constructs create_identity update_identity

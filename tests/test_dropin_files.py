@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.daemon import Running
 
+pytestmark = pytest.mark.unmeasured
 STAGES = ("sync", "async")
 
 

@@ -26,6 +26,7 @@ ALL_ASYNC = dict.fromkeys(NAMES, "async")
 WEEKS = sorted({area.week for area in BUILT})
 pytestmark = [
     pytest.mark.soak,
+    pytest.mark.unmeasured,
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc"),
 ]
 

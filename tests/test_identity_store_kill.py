@@ -12,6 +12,7 @@ from tests.identity_sides import beside, many, opened, planted, site_of, stored
 from tests.rooms import SIDES
 
 OLD, NEW = many(3), many(100, 200)
+pytestmark = pytest.mark.unmeasured
 TEMP = ".identities.0123456789abcdef.tmp"
 
 SAVE = """

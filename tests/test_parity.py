@@ -35,6 +35,7 @@ class Steps:
         self.told.append((text, done, total))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("area", registry.BUILT, ids=lambda area: area.name)
 def test_the_built_rooms_are_equal(area):
@@ -52,6 +53,7 @@ def test_the_built_rooms_are_equal(area):
     assert ("compared", total, total) in progress.told
 
 
+@pytest.mark.unmeasured
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("area", registry.BUILT, ids=lambda area: area.name)
 def test_every_planted_fault_is_caught(monkeypatch, area):

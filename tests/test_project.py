@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import tomllib
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -153,6 +154,18 @@ def test_first_screen_holds_the_two_commands(command: str) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
 
     assert command in "\n".join(text.splitlines()[:FIRST_SCREEN])
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), [((), "ksi-migrate demo"), (("FAST=1",), "ksi-migrate demo --fast")]
+)
+def test_make_demo_is_the_demo(words: tuple[str, ...], command: str) -> None:
+    """Its recipe starts the command whose whole run tests/test_demo.py checks."""
+    done = subprocess.run(
+        ["make", "-n", "demo", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1].strip() == f".venv/bin/{command}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

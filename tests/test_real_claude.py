@@ -19,6 +19,7 @@ from tests.command import children_of, processes, wait_until
 from tests.daemon import lines_of, running, write_flags
 from tests.rooms import SIDES
 
+pytestmark = pytest.mark.unmeasured
 STRANGER = "00000000-0000-4000-8000-000000000000"
 SLEEP = f"61.{os.getpid()}1"
 """Seconds for which a tool sleeps: no other process of the machine does so for exactly as long."""

@@ -15,6 +15,7 @@ from tests.daemon import PATIENCE, lines_of, running, write_flags
 from tests.operate import migrate_apart
 from tests.standin import journal_of, place
 
+pytestmark = pytest.mark.unmeasured
 AGENTS = 20
 TURN_S = 0.15
 ROOMS = ("messaging", "completion", "claude_cli", "agent")

@@ -24,6 +24,7 @@ from ksi_daemon.switch import Switch
 from tests.line_client import daemon, flags
 from tests.talks import folder_of, lay, lines, said
 
+pytestmark = pytest.mark.unmeasured
 SESSIONS = 30
 
 

@@ -3,50 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parents[1]
-PARTS = ("ksi_daemon", "ksi_migrate", "tests", "flags.yaml", "pyproject.toml")
-MIGRATE = "from ksi_migrate.cli import main; main()"
-
-
-def copy_of(project, *parts):
-    """These parts of the project, as they are, in an empty directory."""
-    project.mkdir()
-    for part in parts:
-        source, target = REPO / part, project / part
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    return project
-
-
-def python(project, *words, timeout=50):
-    """Run Python on a copy; unmeasured, since coverage could not find its files afterwards."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "KSI_", "CI"))}
-    env = {**kept, "PYTHONPATH": str(project), "NO_COLOR": "1"}
-    command = [sys.executable, *words]
-    return subprocess.run(
-        command, cwd=project, env=env, capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
-def edit(path, *changes):
-    """Replace each pattern, which must be there."""
-    text = path.read_text()
-    for pattern, new in changes:
-        text, found = re.subn(pattern, new, text)
-        assert found, f"{path} has no {pattern!r} any more: the shape test must follow"
-    path.write_text(text)
-
+from tests.project_copy import MIGRATE, PARTS, REPO, copy_of, edit, python
 
 # an eighth area
 
@@ -343,11 +304,12 @@ def test_nothing_misses_the_sync_sides(retired):
 
 @pytest.mark.timeout(180)
 def test_the_async_suites_pass_without_the_sync_sides(retired):
-    """The rooms' own tests, all of them and unchanged: their fixture offers the sides that there are."""
+    """The rooms' own tests but the long ones, unchanged: their fixture offers the sides that there are."""
     rooms = [side.parent.name for side in (REPO / "ksi_daemon").glob("*/aio.py")]
     suites = {room: sorted(retired.glob(f"tests/test_{room}*.py")) for room in rooms}
     files = [str(suite) for found in suites.values() for suite in found]
-    done = python(retired, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, timeout=150)
+    brief = ("-m", "not soak", "-p", "no:cacheprovider")
+    done = python(retired, "-m", "pytest", "-q", *brief, *files, timeout=150)
 
     found = re.search(r"(\d+) passed", done.stdout)
     assert all(suites.values()), suites

@@ -10,7 +10,7 @@ import pytest
 from tests.daemon import running, write_flags
 from tests.load import ROOMS, Load, on_disk
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.unmeasured]
 STAGES = ("sync", "async")
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.daemon import PATIENCE, lines_of, running, write_flags
 from tests.standin import journal_of, place
 
+pytestmark = pytest.mark.unmeasured
 ENDS = ("completion:result", "completion:error", "completion:cancelled")
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 

@@ -196,7 +196,7 @@ async def test_an_idle_process_that_does_not_leave_holds_up_no_close(tmp_path):
 
     assert await made.close(30)
     assert asyncio.get_running_loop().time() - begun_at < 15
-    assert not alive(pid)
+    await until(lambda: not alive(pid))
 
 
 async def test_a_close_lets_jobs_end_and_takes_no_more(tmp_path):
