@@ -40,7 +40,9 @@ class Area:
     kind: Kind
     week: int
     contract: type
-    sync: Callable[[Site], Any]
+    sync: Callable[[Site], Any] | None
+    """None once the component is retired: nothing is chosen any more, it is at `async` for good."""
+
     aio: Callable[[Site], Any]
     service: Callable[[Any, Site], Service]
     exercise: Exercise
@@ -53,8 +55,24 @@ class Area:
 
     @property
     def built(self) -> bool:
-        """Whether both sides exist, so that the component can leave `sync`."""
+        """Whether it has an async side, so that it can leave `sync`."""
         return True
+
+    @property
+    def retired(self) -> bool:
+        """Whether its sync side was deleted, so that it cannot go back."""
+        return self.sync is None
+
+    @property
+    def lowest(self) -> Literal["sync", "async"]:
+        """The stage to which it can go back."""
+        return "async" if self.retired else "sync"
+
+    def control(self, site: Site) -> Any:
+        """Its sync side. Raises `TypeError` for a retired component, which no caller may ask for it."""
+        if self.sync is None:
+            raise TypeError(f"{self.name} is retired")
+        return self.sync(site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +88,13 @@ class Planned:
     def built(self) -> bool:
         """Never: enabling it is refused."""
         return False
+
+    @property
+    def retired(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def lowest(self) -> Literal["sync"]:
+        """The only stage that it can have."""
+        return "sync"

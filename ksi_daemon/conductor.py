@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ksi.migration")
 
+RETIRED = "retired: it has no other side"
+"""Why a component is at async whatever flags.yaml and the ceilings say."""
+
 
 def utc_now() -> str:
     """ISO 8601 with seconds, UTC."""
@@ -184,7 +187,11 @@ class Conductor:
     def _targets(self) -> dict[str, tuple[Stage, str]]:
         """Where each built component should be, and why. Nothing rises while the ceilings cannot be read."""
         targets = {}
+        retired = {area.name for area in AREAS if area.retired}
         for name in self._switches:
+            if name in retired:
+                targets[name] = Stage.ASYNC, RETIRED
+                continue
             stage, reason = self._desired(name)
             ceiling = self._ceilings().components.get(name)
             if ceiling is not None and ceiling.stage < stage:
@@ -216,8 +223,8 @@ class Conductor:
         except KsiError as error:
             log.warning("component not opened", component=name, stage=stage, error=str(error))
             self._refused[name] = str(error)
-            stage, reason = Stage.SYNC, f"could not open: {error}"
             await switch.open_closed()
+            stage, reason = switch.stage, f"could not open: {error}"
         if stage == (before.stage if before else Stage.SYNC):
             self._in_force[name] = InForce(stage, before.since if before else utc_now(), reason)
         else:

@@ -65,6 +65,10 @@ class Component(Protocol):
     def built(self) -> bool:
         """Whether it can leave `sync`."""
 
+    @property
+    def retired(self) -> bool:
+        """Whether it cannot go back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flags:
@@ -80,6 +84,7 @@ class _Row(NamedTuple):
     title: str
     durable: bool
     built: bool
+    retired: bool
 
 
 def parse(data: bytes, *, areas: Sequence[Component] = AREAS, path: Path | str = "flags.yaml") -> Flags:
@@ -160,7 +165,8 @@ def _too_large(path: Path | str) -> FlagsInvalid:
 
 def _rows(areas: Sequence[Component]) -> tuple[_Row, ...]:
     return tuple(
-        _Row(area.name, area.title, area.kind in ("append", "replace"), area.built) for area in areas
+        _Row(area.name, area.title, area.kind in ("append", "replace"), area.built, area.retired)
+        for area in areas
     )
 
 
@@ -197,6 +203,8 @@ _COMPONENTS: Final = (
 
 
 def _stage(row: _Row) -> Any:
+    if row.retired:
+        return Literal[Stage.ASYNC], Field(title=row.name, description=f"{row.title} (retired: only async)")
     if row.built:
         return Literal[Stage.SYNC, Stage.ASYNC], Field(title=row.name, description=row.title)
     return Literal[Stage.SYNC], Field(title=row.name, description=f"{row.title} (not built yet: only sync)")
@@ -224,7 +232,7 @@ def _first(error: ValidationError, outline: Outline, rows: Sequence[_Row], path:
 
 def _reason(kind: str, place: tuple[str, ...], outline: Outline, rows: Sequence[_Row]) -> str:
     if kind == "missing":
-        return _missing(place)
+        return _missing(place, rows)
     if kind == "extra_forbidden":
         return _unknown(place, rows)
     scalar = outline.scalars.get(place)
@@ -234,12 +242,13 @@ def _reason(kind: str, place: tuple[str, ...], outline: Outline, rows: Sequence[
         )
     if scalar is None:
         return f"`{place[-1]}` must be one word, not a block of its own"
-    return _word(place, scalar.text, scalar.quote, {row.name: row.built for row in rows})
+    return _word(place, scalar.text, scalar.quote, {row.name: row for row in rows})
 
 
-def _missing(place: tuple[str, ...]) -> str:
+def _missing(place: tuple[str, ...], rows: Sequence[_Row]) -> str:
     if len(place) > 1:
-        return f"{place[1]} is missing; add the line `  {place[1]}: sync` under components"
+        stage = "async" if any(row.retired for row in rows if row.name == place[1]) else "sync"
+        return f"{place[1]} is missing; add the line `  {place[1]}: {stage}` under components"
     line = "version: 1" if place == ("version",) else "components:"
     return f"`{place[0]}` is missing; add the line `{line}`"
 
@@ -256,7 +265,7 @@ def _unknown(place: tuple[str, ...], rows: Sequence[_Row]) -> str:
     return f"unknown key {shown(place[-1])}; known here: {', '.join(known)}"
 
 
-def _word(place: tuple[str, ...], text: str, quote: str, built: Mapping[str, bool]) -> str:
+def _word(place: tuple[str, ...], text: str, quote: str, rows: Mapping[str, _Row]) -> str:
     made = "" if quote else reading(text)
     heard = (
         shown(text)
@@ -267,8 +276,10 @@ def _word(place: tuple[str, ...], text: str, quote: str, built: Mapping[str, boo
         return f"version must be the number 1, not {'the text ' if quote else ''}{heard}"
     if place[0] == "durability":
         return f"durability of {place[1]} must be os or fsync, not {heard}"
-    if not built[place[1]]:
-        return f"{place[1]} is not built yet and must be sync, not {heard}"
+    row = rows[place[1]]
+    if not row.built or row.retired:
+        why = "is retired" if row.retired else "is not built yet"
+        return f"{place[1]} {why} and must be {'async' if row.retired else 'sync'}, not {heard}"
     if text in list(Stage):
         return f"the stage {text} of {place[1]} is reserved but not built yet; use sync or async"
     return f"stage of {place[1]} must be sync or async, not {heard}"

@@ -20,3 +20,8 @@ AREAS: tuple[Area | Planned, ...] = (
 )
 
 BUILT: tuple[Area, ...] = tuple(area for area in AREAS if isinstance(area, Area))
+
+
+def two_sided() -> tuple[Area, ...]:
+    """Those between whose sides can be chosen: built, and not retired."""
+    return tuple(area for area in BUILT if not area.retired)

@@ -61,7 +61,7 @@ class Switch:
     def __init__(self, area: Area, site: Site) -> None:
         self._area = area
         self._site = site
-        self._sides = {False: area.sync(site), True: area.aio(site)}
+        self._sides = {False: None if area.retired else area.control(site), True: area.aio(site)}
         self._names = contract_methods(area.contract)
         self._gated = area.kind in GATED
         self._methods: dict[str, Method] = {}
@@ -81,8 +81,11 @@ class Switch:
         self._put_in_force(stage)
 
     async def open_closed(self) -> None:
-        """Begin at sync although its log cannot be opened: each call then gets its own error."""
-        self._put_in_force(Stage.SYNC)
+        """Begin at sync although its log cannot be opened: each call then gets its own error.
+
+        A retired component has no sync side, and begins at async so.
+        """
+        self._put_in_force(Stage.ASYNC if self._area.retired else Stage.SYNC)
 
     async def flip(self, stage: Stage) -> bool:
         """Change to `stage` and return when it is in force; False when it was already.

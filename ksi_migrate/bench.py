@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from ksi_daemon import registry
 from ksi_daemon.process import calm_collector
-from ksi_daemon.registry import BUILT
 from ksi_daemon.replace import replace_file
 from ksi_daemon.zygote import kept
 from ksi_migrate import bench_parts, bench_socket, bench_stall, choose, measured
@@ -24,6 +24,7 @@ from ksi_migrate.bench_switch import SwitchCost, switch_cost
 from ksi_migrate.exits import Inconclusive, Refused
 from ksi_migrate.idle import IdleLost, idle_heartbeat
 from ksi_migrate.progress import QUIET, Progress
+from ksi_migrate.refusals import Retired
 from ksi_migrate.report import render
 from ksi_migrate.stalldisk import StallDiskError, stalling_disk, unavailable
 
@@ -71,12 +72,15 @@ def run(  # noqa: PLR0913 - the command's own options
 
 
 def _areas(names: Sequence[str]) -> tuple[Area, ...]:
-    built = {area.name: area for area in BUILT}
+    found = {area.name: area for area in registry.two_sided()}
     chosen = choose.some(names)
+    hint = f"those that can be measured: {', '.join(found)}"
     for name in chosen:
-        if name not in built:
-            raise Refused(f"{name} is not built yet", f"those that can be measured: {', '.join(built)}")
-    return tuple(built[name] for name in chosen or built)
+        if name not in found and any(area.name == name for area in registry.BUILT):
+            raise Retired(f"{name} is retired: it has one side", hint)
+        if name not in found:
+            raise Refused(f"{name} is not built yet", hint)
+    return tuple(found[name] for name in chosen or found)
 
 
 class _Bench:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ksi_daemon import client
-from ksi_daemon.registry import AREAS
+from ksi_daemon import client, registry
 from ksi_migrate.exits import Inconclusive
 
 if TYPE_CHECKING:
@@ -70,8 +69,11 @@ def running(root: Path, stage: str, more: Mapping[str, str] | None = None) -> It
 
 
 def flags_text(stage: str) -> str:
-    """A flags.yaml with every built component at `stage`, the others at sync."""
-    lines = (f"  {area.name}: {stage if area.built else 'sync'}\n" for area in AREAS)
+    """A flags.yaml with every component that has two sides at `stage`, the others at their only one."""
+    two_sided = {area.name for area in registry.two_sided()}
+    lines = (
+        f"  {area.name}: {stage if area.name in two_sided else area.lowest}\n" for area in registry.AREAS
+    )
     return "version: 1\ncomponents:\n" + "".join(lines)
 
 
@@ -103,8 +105,8 @@ def _await_ready(child: subprocess.Popen[bytes], root: Path, socket: Path, stage
             if child.poll() is not None or time.monotonic() > deadline:
                 raise DaemonFailed("did not start", root / LOG) from None
             time.sleep(0.02)
-    built = {area.name for area in AREAS if area.built}
-    stages = {found["name"]: found["effective"] for found in status["components"] if found["name"] in built}
+    names = {area.name for area in registry.two_sided()}
+    stages = {found["name"]: found["effective"] for found in status["components"] if found["name"] in names}
     if set(stages.values()) != {stage}:
         raise DaemonFailed(f"has {stages} in force, not {stage}", root / LOG)
 

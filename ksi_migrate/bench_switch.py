@@ -35,7 +35,7 @@ class SwitchCost:
 async def switch_cost(setup: Setup) -> SwitchCost:
     """Compare the sync side called through a coroutine with the same through a `Switch` at sync."""
     site = Site(setup.area.name, settings_of(setup.root))
-    side = setup.area.sync(site)
+    side = setup.area.control(site)
     switch = Switch(setup.area, site)
     await switch.open(Stage.SYNC)
     name = setup.load.call

@@ -11,6 +11,7 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
+from ksi_daemon import registry
 from ksi_migrate import demo_agents
 from ksi_migrate.demo_count import Count, Counted, count_log
 from ksi_migrate.demo_files import BUILT
@@ -19,6 +20,7 @@ from ksi_migrate.demo_meter import Meter
 from ksi_migrate.demo_scratch import DaemonFailed, daemon, scratch
 from ksi_migrate.demo_script import FAST, FULL, Script, Steps
 from ksi_migrate.exits import Exit, document
+from ksi_migrate.refusals import Retired
 
 if TYPE_CHECKING:
     import subprocess
@@ -87,8 +89,13 @@ def run(*, fast: bool, show: Callable[[Frame], None]) -> Report:
     """Migrate a daemon of our own in a scratch directory, about a minute long, `fast` a quarter of that.
 
     Ctrl-C and SIGTERM stop the daemon, remove the directory and raise `KeyboardInterrupt`. Raises `Refused`
-    where the temporary directory is of no use.
+    where the temporary directory is of no use, and `Retired` when a component cannot be shown going up.
     """
+    if one_sided := [area.name for area in registry.BUILT if area.retired]:
+        raise Retired(
+            f"the demo is a whole migration, and {', '.join(one_sided)} is retired",
+            "an earlier release shows it",
+        )
     steps = Steps()
     with _ended_by_signals(), scratch() as place:
         script = Script(place, steps, FAST if fast else FULL)

@@ -57,7 +57,7 @@ def two_sided(tree: Path, name: str) -> bool:
 def of_component(tree: Path, name: str) -> Leftovers:
     """The sync side, what imports it or declares it, and the tests that are run on both sides."""
     room = tree / "ksi_daemon" / name
-    names = re.compile(rf"ksi_daemon\.{name}\.sync\b|ksi_daemon\.{name} import .*\bsync\b|^\s*sync=")
+    names = re.compile(rf"ksi_daemon\.{name}\.sync\b|ksi_daemon\.{name} import .*\bsync\b|^\s*sync=(?!None)")
     tests = re.compile(rf"ksi_daemon\.{name}\.sync\b|ksi_daemon\.{name} import .*\bsync\b")
     own = re.compile(rf"{tests.pattern}|\bSIDES\b(?!.*import)")
     edit = list(_lines(tree, [room / "__init__.py"], names))

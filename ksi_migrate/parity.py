@@ -16,6 +16,7 @@ from ksi_migrate.paritycheck.faults import Fault, prove
 from ksi_migrate.paritycheck.scratch import Scratch, scratch
 from ksi_migrate.paritycheck.trial import Outcome, Trial
 from ksi_migrate.progress import QUIET, Progress
+from ksi_migrate.refusals import Retired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,20 +138,21 @@ def faults(
 ) -> tuple[Fault, ...]:
     """Which planted fault was caught by which checks, for all rooms."""
     with scratch() as place, capture_logs(), zygote.kept():
-        chosen = registry.BUILT if areas is None else areas
+        chosen = registry.two_sided() if areas is None else areas
         return asyncio.run(_faults(chosen, place, seed, progress))
 
 
 def _chosen(names: Sequence[str]) -> list[Area]:
-    built = {area.name: area for area in registry.BUILT}
+    found = {area.name: area for area in registry.two_sided()}
+    hint = f"components with two sides: {', '.join(found)}"
     for name in names:
-        if name not in built:
-            planned = any(area.name == name for area in registry.AREAS)
-            why = "is not built yet" if planned else "is no component"
-            raise Refused(
-                f"{name} {why}: nothing to compare", f"components with two sides: {', '.join(built)}"
-            )
-    return [built[name] for name in dict.fromkeys(names)] or list(registry.BUILT)
+        if name not in found:
+            known = next((area for area in registry.AREAS if area.name == name), None)
+            if known is not None and known.retired:
+                raise Retired(f"{name} is retired: nothing to compare", hint)
+            why = "is not built yet" if known else "is no component"
+            raise Refused(f"{name} {why}: nothing to compare", hint)
+    return [found[name] for name in dict.fromkeys(names)] or list(found.values())
 
 
 async def _run(

@@ -11,6 +11,12 @@ class NotBuilt(Refused):
     code = "not_built"
 
 
+class Retired(Refused):
+    """The component has no sync side any more: there is nothing to go back to, to compare or to measure."""
+
+    code = "retired"
+
+
 class Reserved(Refused):
     """`shadow` and `canary` are words of the flags from the start, and nothing more yet."""
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 TOGETHER: Final = (
-    "the switch is still needed by others, and until it goes every component declares a sync side: make"
-    " Area.sync optional in area.py first, or delete these together with the last"
+    "the switch is still needed by others: delete what is listed, let sync=None stand where the side was"
+    " declared, and set the component to async in flags.yaml"
 )
 
 

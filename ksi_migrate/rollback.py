@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ksi_daemon import registry
 from ksi_daemon.errors import KsiError
 from ksi_daemon.flags import Stage
 from ksi_daemon.stages import StagesInvalid, load_ceilings
@@ -14,6 +15,7 @@ from ksi_migrate.changes import Change, ChangeReport
 from ksi_migrate.choose import WrongUsage
 from ksi_migrate.exits import CommandError, Finding, NotAcknowledged, told
 from ksi_migrate.progress import QUIET
+from ksi_migrate.refusals import Retired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,8 @@ MENDED = (
     "the ceilings are made anew: these components at sync, every other one at its last acknowledged stage;"
     " ksi-migrate enable lifts them"
 )
+
+EARLIER = "only an earlier release has it; docs/rollback.md says how to go back to one"
 
 
 class NotRecorded(Finding):
@@ -57,18 +61,33 @@ def run(
 ) -> ChangeReport:
     """Send the components to sync, last one first. No gate, no question; twice is harmless.
 
-    Raises `WrongUsage` where no daemon has ever been: that is another directory than was meant.
+    Retired components are left out, and named in a note. Raises `WrongUsage` where no daemon has ever been:
+    that is another directory than was meant, and `Retired` when none of the components can go back.
     """
-    last_first = tuple(reversed(names))
+    last_first, retired = _that_can(names)
     seen = situation.look(settings, timeout=min(1.0, deadline))
     _check_root(settings, seen)
     record = _record(settings, last_first, reason or "rollback")
     if not record.where:
         outcome = acknowledge.judge(seen, last_first, Stage.SYNC, believe=False)
-        return _report(last_first, seen, record, record.notes, outcome)
-    notes = record.notes + journal.append_or_say(settings.migrate_dir, _entries(last_first, seen, reason))
+        return _report(last_first, seen, record, retired + record.notes, outcome)
+    notes = (
+        retired
+        + record.notes
+        + journal.append_or_say(settings.migrate_dir, _entries(last_first, seen, reason))
+    )
     outcome = acknowledge.wait(settings, last_first, Stage.SYNC, deadline, progress)
     return _report(last_first, seen, record, notes, outcome)
+
+
+def _that_can(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those with a sync side, last one first, and a note on the others."""
+    gone = {area.name for area in registry.BUILT if area.retired}
+    left, retired = [name for name in names if name not in gone], [name for name in names if name in gone]
+    if retired and not left:
+        raise Retired(f"retired, with no sync side to go back to: {', '.join(retired)}", EARLIER)
+    notes = (f"left at async, since they are retired: {', '.join(retired)}",) if retired else ()
+    return tuple(reversed(left)), notes
 
 
 def _check_root(settings: Settings, seen: Situation) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ksi_daemon import flags as flagfiles
 from ksi_daemon import stages
+from ksi_daemon.conductor import RETIRED
 from ksi_daemon.flags import Flags, FlagsInvalid, Stage
 from ksi_daemon.registry import AREAS
 from ksi_daemon.stages import Ceiling, Ceilings, StagesInvalid, State
@@ -191,6 +192,8 @@ def _at_start(
     """The stage at which a daemon would start, and why, by its own rules (docs/design.md, flags.yaml)."""
     if not area.built:
         return Stage.SYNC, "not built yet"
+    if area.retired:
+        return Stage.ASYNC, RETIRED
     stage, reason = desired or acknowledged or Stage.SYNC, "flags.yaml"
     if desired is None:
         reason = "last acknowledged: flags.yaml is refused" if acknowledged else "flags.yaml is refused"

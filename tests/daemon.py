@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ksi_daemon import client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 REPO = Path(__file__).parent.parent
 PATIENCE = 30.0
@@ -158,8 +158,13 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def running(root: Path, *, ready: bool = True, umask: int = 0o022, **env: str) -> Iterator[Running]:
-    """A daemon in the foreground on `root`, ready; killed at the end if it still runs."""
+def running(
+    root: Path, *, ready: bool = True, umask: int = 0o022, program: Sequence[str] = (), **env: str
+) -> Iterator[Running]:
+    """A daemon in the foreground on `root`, ready; killed at the end if it still runs.
+
+    `program` starts another one than `ksi-daemon run`; the root is its last argument.
+    """
     root.mkdir(exist_ok=True)
     if not (root / "flags.yaml").exists():
         write_flags(root)
@@ -168,7 +173,7 @@ def running(root: Path, *, ready: bool = True, umask: int = 0o022, **env: str) -
     )
     with (root / "stderr.log").open("ab") as log:
         process = subprocess.Popen(
-            command("run", "--root", str(root)),
+            [*(program or command("run", "--root")), str(root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -11,6 +11,7 @@ class Row:
     kind: str
     built: bool
     title: str = "a title"
+    retired: bool = False
 
 
 AREAS = (

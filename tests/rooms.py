@@ -113,7 +113,9 @@ class Room:
         """Begin: the side, then the service; the neighbours of its exercise answer what it asks."""
         router = Router()
         self.site.hub = Hub(router, self._tell)
-        self.backend = self.area.aio(self.site) if self.side == "async" else Inline(self.area.sync(self.site))
+        self.backend = (
+            self.area.aio(self.site) if self.side == "async" else Inline(self.area.control(self.site))
+        )
         await self.backend.open()
         self.service = self.area.service(self.backend, self.site)
         router.add(self.service.events())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ksi_daemon import registry
 from ksi_daemon.registry import BUILT
 from ksi_migrate import (
     bench,
@@ -247,7 +248,7 @@ def test_a_machine_without_an_idle_heartbeat_is_inconclusive(tmp_path: Path, mon
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_done(tmp_path: Path, monkeypatch):
     """A component that is not built, an unknown name, no round at all."""
-    monkeypatch.setattr(bench, "BUILT", tuple(area for area in BUILT if area.name != "discovery"))
+    monkeypatch.setattr(registry, "BUILT", tuple(area for area in BUILT if area.name != "discovery"))
     with pytest.raises(Refused, match="discovery is not built yet"):
         bench.run(["messaging", "discovery"], root=tmp_path)
     with pytest.raises(WrongUsage, match="there is no component"):

@@ -127,7 +127,9 @@ def test_a_list_is_no_check(tmp_path):
     assert ended.code == 0
     assert ended.stages("retirable") == {"messaging": False, "agent": True}
     assert sorted(tmp_path.rglob("*")) == before
-    assert "make Area.sync optional" in " ".join(migrate("retire", "agent", "--root", tmp_path).out.split())
+    assert "let sync=None stand where the side was" in " ".join(
+        migrate("retire", "agent", "--root", tmp_path).out.split()
+    )
 
 
 def test_the_hold_is_a_setting_and_an_option(tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ class Candidate(Plain):
 
     def __init__(self, area: Area, site: Site) -> None:
         super().__init__(area.aio(site), area.contract)
-        self._fallback = area.sync(site), area.contract
+        self._fallback = area.control(site), area.contract
 
     async def open(self) -> None:
         """Open the side, or change to sync and raise."""
@@ -75,14 +75,14 @@ class Replaced(Plain):
     """The sync side, closed and made anew between steps: what a flip is to be compared with."""
 
     def __init__(self, area: Area, site: Site) -> None:
-        super().__init__(area.sync(site), area.contract)
+        super().__init__(area.control(site), area.contract)
         self._area = area
         self._site = site
 
     async def between(self) -> None:
         """Make a new side; one that cannot be opened is used all the same, as after a refused flip."""
         await self.close()
-        self._take(self._area.sync(self._site), self._area.contract)
+        self._take(self._area.control(self._site), self._area.contract)
         with suppress(KsiError):
             await self.open()
         await asyncio.sleep(0)  # a flip lets others run too
@@ -126,7 +126,7 @@ class Flipping(Switched):
 
 def control(area: Area, site: Site) -> Backend:
     """The sync side."""
-    return Plain(area.sync(site), area.contract)
+    return Plain(area.control(site), area.contract)
 
 
 def switch_at(stage: Stage) -> Make:

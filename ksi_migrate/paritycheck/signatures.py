@@ -26,7 +26,7 @@ async def check(trial: Trial) -> AsyncGenerator[Outcome, None]:
     """One case: names, kinds and defaults of all parameters, on each side as in the contract."""
     area = trial.area
     site = Site(area.name, Isolated(root=trial.scratch.place))
-    sync, candidate = area.sync(site), area.aio(site)
+    sync, candidate = area.control(site), area.aio(site)
     found = [
         Mismatch("signatures", f"{name}{wanted}", _signature(sync, name), _signature(candidate, name))
         for name, wanted in _wanted(area.contract).items()
