@@ -16,7 +16,7 @@ from ksi_daemon.linesplitter import LARGEST_LINE
 from ksi_daemon.worker import Turn
 from tests.talks import folder_of, lay, lines, said
 
-GOOD = said("user", 0, "x" * 200)
+GOOD = said("user", 0, "x" * 7000)
 OLD = time.time() - 3600
 
 
@@ -60,7 +60,7 @@ class Keeper:
 
 @pytest.fixture
 def keeper(tmp_path):
-    """An index over two logs that nobody touches any more."""
+    """An index over two logs that nobody touches any more: a large one, and a small one."""
     folder = lay(tmp_path, a=[GOOD] * 10, b=[GOOD] * 2)
     for path in folder.iterdir():
         os.utime(path, (OLD, OLD))
@@ -101,6 +101,16 @@ def test_a_log_that_grew_is_read_from_where_it_ended(keeper):
     found = keeper.refresh()
 
     assert (found, keeper.files, keeper.bytes) == ({"a": 12}, 1, len(lines(GOOD, GOOD)))
+
+
+def test_a_small_log_that_grew_is_read_again(keeper):
+    """All of it: that costs less than to find out whether its beginning can be trusted."""
+    append(keeper, GOOD, session="b")
+    keeper.rows.clear()
+    found = keeper.refresh()
+
+    assert 3 * len(lines(GOOD)) < counted.SMALL
+    assert (found, keeper.files, keeper.bytes) == ({"b": 3}, 1, len(lines(GOOD, GOOD, GOOD)))
 
 
 def test_it_goes_on_where_the_last_whole_line_ended(keeper):
@@ -187,12 +197,12 @@ def test_a_large_log_with_another_beginning_is_read_whole(tmp_path):
 
 def test_a_log_that_may_have_changed_unseen_is_looked_at_again(tmp_path):
     """Its times are so young that another write could have left them as they are."""
-    lay(tmp_path, a=[GOOD], big=[GOOD] * 2000)
+    lay(tmp_path, a=[GOOD], big=[GOOD] * 12)
     made = Keeper(tmp_path)
     made.refresh()
     again = made.refresh()
 
-    assert (again, made.files) == ({"a": 1, "big": 2000}, 2)
+    assert (again, made.files) == ({"a": 1, "big": 12}, 2)
     assert made.bytes == len(lines(GOOD))
     time.sleep(counted.TICK_NS / 1e9)
     made.refresh()

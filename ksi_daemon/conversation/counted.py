@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ksi_daemon.conversation import quicklines
 from ksi_daemon.conversation.core import Counts, Tally, summary
-from ksi_daemon.conversation.logfile import BLOCK, Seen, blocks, log_of, open_log, seen
+from ksi_daemon.conversation.logfile import BLOCK, Seen, blocks, log_of, open_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ PRINTED = 2048
 """Bytes at the beginning and at the end of what was counted that are looked at again before counting on."""
 
 SMALL = 64 * 1024
-"""Bytes up to which a log is simply read again when there is a doubt."""
+"""Bytes up to which what was counted is simply read again, when anything about its log is new."""
 
 TICK_NS = 50_000_000
 COARSE_NS = 2_500_000_000
@@ -35,7 +35,9 @@ Kept = tuple[Any, ...]
 
 
 class Counted(NamedTuple):
-    """A log as it was read; `print_` is of its first `offset` bytes, which are `done`; `whole` has the rest.
+    """A log as it was read: its first `offset` bytes are `done`, `whole` has the rest, too.
+
+    `print_` is of those bytes, and empty for the few of a small log.
 
     Not `settled`: it may have changed since without another size or time.
     """
@@ -67,9 +69,9 @@ def summary_of(session: str, kept: Kept) -> Summary:
     return summary(session, kept[0][2], kept[0][3], Counts._make(kept[5] or kept[4]))
 
 
-def is_same(kept: Kept | None, found: Seen) -> bool:
-    """Whether a log need not be read again."""
-    return kept is not None and kept[1] and kept[0] == found
+def settled(kept: Kept) -> Any:
+    """What must be seen of a log so that it need not be read again; None if it is read in any case."""
+    return kept[0] if kept[1] else None
 
 
 def left_to_read(kept: Kept | None, found: Seen) -> int:
@@ -88,11 +90,11 @@ def count(
     comes while it is read is left to the next time. Raises `OSError`.
     """
     try:
-        fd = open_log(log_of(folder, session))
+        fd, found = open_seen(log_of(folder, session))
     except FileNotFoundError:
         return None
     try:
-        found, now = seen(os.fstat(fd)), time.time_ns()
+        now = time.time_ns()
         start, tally = 0, Tally()
         if kept is not None and _goes_on(fd, known := counted_of(kept), found):
             start, tally = known.offset, Tally(known.done)
@@ -107,8 +109,7 @@ def _count_small(data: bytes, found: Seen, tally: Tally, now: int) -> Counted:
     """All at once, where nothing is left over at the end: that is most logs, and they are many."""
     quicklines.count(tally, data)
     done = tally.counts()
-    ends = data if len(data) <= 2 * PRINTED else data[:PRINTED] + data[-PRINTED:]
-    return Counted(found, _is_settled(found, now), len(data), _digest(ends), done, done)
+    return Counted(found, _is_settled(found, now), len(data), "", done, done)
 
 
 def _count(fd: int, found: Seen, start: int, tally: Tally, check: Callable[[], None], now: int) -> Counted:
@@ -130,9 +131,7 @@ def _is_other(known: Counted, found: Seen) -> bool:
     """Whether the log is another one, or the same with other bytes where some were counted."""
     if known.seen[:2] != found[:2] or found.size < max(known.offset, known.seen.size):
         return True
-    if found.size == known.seen.size:
-        return known.seen != found or found.size <= SMALL
-    return False
+    return known.offset <= SMALL or (found.size == known.seen.size and known.seen != found)
 
 
 def _goes_on(fd: int, known: Counted, found: Seen) -> bool:
@@ -146,13 +145,8 @@ def _is_settled(found: Seen, now: int) -> bool:
 
 
 def _print(fd: int, offset: int) -> str:
-    """A digest of both ends of the first `offset` bytes."""
-    if offset <= 2 * PRINTED:
-        ends = os.pread(fd, offset, 0)
-    else:
-        ends = os.pread(fd, PRINTED, 0) + os.pread(fd, PRINTED, offset - PRINTED)
-    return _digest(ends)
-
-
-def _digest(ends: bytes) -> str:
+    """A digest of both ends of the first `offset` bytes; none of a few."""
+    if offset <= SMALL:
+        return ""
+    ends = os.pread(fd, PRINTED, 0) + os.pread(fd, PRINTED, offset - PRINTED)
     return hashlib.sha1(ends, usedforsecurity=False).hexdigest()

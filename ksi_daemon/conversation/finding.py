@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ksi_daemon.conversation.core import Found
-from ksi_daemon.conversation.logfile import blocks, log_of, only_folder, opened
+from ksi_daemon.conversation.logfile import BLOCK, blocks, log_of, only_folder, opened
 from ksi_daemon.conversation.matching import MOST, Sieve, match
 from ksi_daemon.conversation.pages import quick
 
@@ -54,15 +54,25 @@ def _matches(path: str, sieve: Sieve, wanted: Wanted, check: Callable[[], None])
 
 
 def _candidates(fd: int, sieve: Sieve, check: Callable[[], None]) -> Iterator[tuple[int, bytes]]:
-    """The lines that may match, by number."""
-    before = 0
-    for _, block in blocks(fd, 0, os.fstat(fd).st_size, check, FIRST):
+    """The lines that may match, by number. Lines that were passed over are counted when one is found."""
+    number = counted = at = 0
+    for end, block in blocks(fd, 0, os.fstat(fd).st_size, check, FIRST):
         if sieve.passes(block):
+            number += _newlines(fd, counted, at, check)
             found = block.split(b"\n")
-            yield from ((before + n, line) for n, line in enumerate(found) if sieve.passes(line))
-            before += len(found) - 1
-        else:
-            before += block.count(b"\n")
+            yield from ((number + n, line) for n, line in enumerate(found) if sieve.passes(line))
+            number += len(found) - 1
+            counted = end
+        at = end
+
+
+def _newlines(fd: int, start: int, end: int, check: Callable[[], None]) -> int:
+    found = 0
+    while start < end and (piece := os.pread(fd, min(BLOCK, end - start), start)):
+        check()
+        found += piece.count(b"\n")
+        start += len(piece)
+    return found
 
 
 def _match(number: int, line: bytes, wanted: Wanted) -> dict[str, Any] | None:

@@ -69,7 +69,8 @@ class Sieve:
 
     Sound, not complete: what passes may still not match. A query in ASCII stands in a log as it is, in upper
     or lower case, but for characters that JSON escapes, which are left out here if the query has any, and for
-    those that are written as `\u....`, or become ASCII in lower case.
+    those that are written as `\u....`, or become ASCII in lower case. One byte is found ten times as fast as
+    two, so the first one is looked for alone where it is rare.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -85,9 +86,11 @@ class Sieve:
             return True
         if not self._ascii:
             return b"\\u" in data or not data.isascii()
-        if self._needle in data.lower() or (b"\\u" in data and _WRITTEN.search(data)):
+        if self._needle in data.lower() or (b"\\" in data and b"\\u" in data and _WRITTEN.search(data)):
             return True
-        return not data.isascii() and (_KELVIN in data or _DOTTED_I in data)
+        if data.isascii():
+            return False
+        return (_KELVIN[:1] in data and _KELVIN in data) or (_DOTTED_I[:1] in data and _DOTTED_I in data)
 
 
 def _runs(text: str) -> list[str]:

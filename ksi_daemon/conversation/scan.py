@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ksi_daemon.conversation import counted
 from ksi_daemon.conversation.counted import Kept
 from ksi_daemon.conversation.index import Index
-from ksi_daemon.conversation.logfile import listed
+from ksi_daemon.conversation.logfile import Seen, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,10 @@ PART = 4 * 1024 * 1024
 """Bytes to read in each part of the work after the first; none has more than `FILES` logs."""
 
 FILES = 400
+
+CHECKED = 10
+"""Small logs that are read between two looks whether anybody still waits; large ones look themselves."""
+
 ROWS = 400
 """Rows in one word to the daemon, which takes a word in on its loop."""
 
@@ -95,22 +99,23 @@ def refresh(turn: Turn, folder: str, path: str, told: str) -> Plan:
     index = _index(folder, path)
     whole, rows = told != index.version, _Rows(turn)
     todo, size, limit = _Todo(), 0, FIRST
-    present = set[str]()
-    for number, (session, found) in enumerate(listed(folder)):
-        if number % 1000 == 0:
-            turn.check()
-        present.add(session)
-        kept = index.kept.get(session)
-        if not counted.is_same(kept, found):
-            size += counted.left_to_read(kept, found)
+    present, known = set[str](), index.settled
+    for some in listed(folder):
+        turn.check()
+        present.update(some)
+        other = {session: found for session, found in some.items() if known.get(session) != found}
+        for session, found in other.items():
+            kept = index.kept.get(session)
+            size += counted.left_to_read(kept, Seen._make(found))
             todo.append((session, kept))
             if size > limit or len(todo) == FILES:
                 turn.tell(Part(len(todo), pickle.dumps(todo, pickle.HIGHEST_PROTOCOL)))
                 todo, size, limit = [], 0, PART
-        elif whole and kept is not None:
-            rows.add(session, kept)
+        if whole:
+            for session in some.keys() - other.keys():
+                rows.add(session, index.kept[session])
     rows.flush()
-    gone = tuple(session for session in index.kept if session not in present)
+    gone = tuple(index.kept.keys() - present)
     return Plan(index.version, len(present), gone, whole, _read(turn, folder, todo))
 
 
@@ -121,8 +126,9 @@ def read(turn: Turn, folder: str, todo: bytes) -> Read:
 
 def _read(turn: Turn, folder: str, todo: _Todo) -> Read:
     found, rows, failed, size = _Found(), _Rows(turn), 0, 0
-    for session, kept in todo:
-        turn.check()
+    for number, (session, kept) in enumerate(todo):
+        if number % CHECKED == 0:
+            turn.check()
         try:
             result = counted.count(folder, session, kept, turn.check)
         except OSError:

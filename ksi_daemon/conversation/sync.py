@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -46,7 +47,7 @@ class SyncConversations:
     def refresh(self, told: Told | None) -> tuple[Summary, ...]:
         """Read all of every log."""
         try:
-            sessions = sorted(session for session, _ in listed(self._folder))
+            sessions = sorted(chain.from_iterable(listed(self._folder)))
         except OSError as error:
             raise self._failed("list", self._folder, error) from error
         found = [one for session in sessions if (one := self._summary(session)) is not None]
