@@ -54,7 +54,8 @@ class Command:
     `mark` becomes `KSI_TURN` there and finds the processes of this run; no two runs that are alive share one.
     `deadline_s` seconds after its start the run is ended: SIGTERM to all its processes, SIGKILL `grace_s`
     seconds later. `most_bytes` is the limit of stdout and of stderr, each. `scratch` is the directory of the
-    unnamed files for stdin, stdout and stderr; it is made, 0700, if it is missing.
+    unnamed files for stdin, stdout and stderr; it is made, 0700, if it is missing. `nice` is by how much it
+    makes way for others: one that only computes makes way for the loop, and for the start of the next.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +67,7 @@ class Command:
     grace_s: float
     most_bytes: int
     scratch: Path
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ async def run(
     all that blocks is done, in short calls; many runs may share it. Once `hurry` is set there is no grace:
     what is being ended gets SIGKILL at once. By itself it ends nothing.
 
-    `told` gets stdout while it grows, in pieces of at most 64 KiB, and all of it: then `Finished` has none.
+    `told` gets stdout while it grows, in pieces of at most 16 KiB, and all of it: then `Finished` has none.
     What it raises ends the command and is raised here.
 
     Raises `Overtime`, `Flood`, and `OSError` when a file could not be made, written or read, when the lane is
@@ -177,6 +179,9 @@ class _Run:
         except RuntimeError as error:  # no thread could be started that waits for the child
             raise OSError(errno.EAGAIN, str(error)) from error
         self._family.started(self._process.pid)
+        if command.nice:
+            with contextlib.suppress(OSError):  # it may have ended
+                os.setpriority(os.PRIO_PGRP, self._process.pid, command.nice)
         return self._process
 
     async def _watch(self, process: Process) -> int:

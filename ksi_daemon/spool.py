@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-PIECE = 64 * 1024
-"""Bytes that `Spool.more` gives at once: who takes them may be the loop."""
+PIECE = 16 * 1024
+"""Bytes that `Spool.more` gives at once: who takes them may be the loop, and reads messages out of them."""
 
 
 class Flood(Exception):

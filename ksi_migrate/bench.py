@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from ksi_daemon import registry
-from ksi_daemon.process import calm_collector
+from ksi_daemon.process import favour_loop
 from ksi_daemon.replace import replace_file
 from ksi_daemon.zygote import kept
 from ksi_migrate import bench_parts, bench_socket, bench_stall, choose, measured
@@ -107,7 +107,7 @@ class _Bench:
         stalls = self._stalls(place)
         steps = sum(part.steps(self._rounds) for part in (*parts, *stalls))
         self._total = steps + self._rounds * len(bench_socket.STAGES) * self._socket
-        calm_collector()
+        favour_loop()
         costs = asyncio.run(self._rooms(parts))
         if stalls:
             self._on_stalling_disk(place)

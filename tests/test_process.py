@@ -255,7 +255,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Brief]]:
         raise SystemExit(code)
 
     monkeypatch.setattr(process, "Daemon", Brief)
-    monkeypatch.setattr(process, "calm_collector", lambda: None)
+    monkeypatch.setattr(process, "favour_loop", lambda: None)
     monkeypatch.setattr("ksi_daemon.process.os._exit", leave)
     yield Brief
     families.stop_adopting()

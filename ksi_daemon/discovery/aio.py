@@ -21,6 +21,7 @@ from ksi_daemon.discovery.shared import Shared
 from ksi_daemon.discovery.tree import Look
 from ksi_daemon.errors import ComponentClosed, IoFailed, WorkerFailed
 from ksi_daemon.lane import Hop, Lane
+from ksi_daemon.worker import NICE
 from ksi_daemon.workers import Workers
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ class AsyncCodeSearch:
                 grace_s=0.0,
                 most_bytes=core.MOST_OUTPUT,
                 scratch=self._places.scratch,
+                nice=NICE,
             )
             try:
                 return await children.run(command, self._lane, hurry=self._hurry, told=told)
