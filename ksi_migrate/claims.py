@@ -112,6 +112,15 @@ CLAIMS: Final = (
         AtMost("loop_stall_max_less_idle_ms", 5, "ms"),
     ),
     Claim(
+        "a ping beside discovery",
+        "success metrics",
+        "non-blocking",
+        "99th percentile of a ping's wait while a daemon mines examples and searches",
+        "discovery",
+        ("through the socket, a ping beside it, *",),
+        AtMost("ping_p99_ms", 10, "ms"),
+    ),
+    Claim(
         "message logging",
         "impact table",
         "10 to 100 times the throughput",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -162,7 +163,12 @@ def test_first_screen_holds_the_two_commands(command: str) -> None:
 def test_make_demo_is_the_demo(words: tuple[str, ...], command: str) -> None:
     """Its recipe starts the command whose whole run tests/test_demo.py checks."""
     done = subprocess.run(
-        ["make", "-n", "demo", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "demo", *words],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert done.stdout.splitlines()[-1].strip() == f".venv/bin/{command}"
