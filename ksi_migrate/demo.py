@@ -86,7 +86,7 @@ def _both(found: Mapping[str, Agents] | Mapping[str, FileWork]) -> dict[str, Any
 
 
 def run(*, fast: bool, show: Callable[[Frame], None]) -> Report:
-    """Migrate a daemon of our own in a scratch directory, about a minute long, `fast` a quarter of that.
+    """Migrate a daemon of our own in a scratch directory, some four minutes long, `fast` a quarter of that.
 
     Ctrl-C and SIGTERM stop the daemon, remove the directory and raise `KeyboardInterrupt`. Raises `Refused`
     where the temporary directory is of no use, and `Retired` when a component cannot be shown going up.
