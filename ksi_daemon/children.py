@@ -54,8 +54,8 @@ class Command:
     `mark` becomes `KSI_TURN` there and finds the processes of this run; no two runs that are alive share one.
     `deadline_s` seconds after its start the run is ended: SIGTERM to all its processes, SIGKILL `grace_s`
     seconds later. `most_bytes` is the limit of stdout and of stderr, each. `scratch` is the directory of the
-    unnamed files for stdin, stdout and stderr; it is made, 0700, if it is missing. `nice` is by how much it
-    makes way for others: one that only computes makes way for the loop, and for the start of the next.
+    unnamed files for stdin, stdout and stderr; it is made, 0700, if it is missing. `nice` is its
+    niceness, if not 0: one that only computes makes way for the loop, and for the start of the next.
     """
 
     argv: tuple[str, ...]

@@ -8,12 +8,16 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ksi_daemon.proctable import MARK, Process, Table, become_subreaper, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["MARK", "Family", "become_subreaper", "reap_adopted", "sweep"]
+__all__ = ["MARK", "Family", "become_subreaper", "reap_adopted", "sweep", "sweep_once"]
+
+log = structlog.get_logger("ksi.daemon")
 
 UNCLAIMED = 0.5
 """Seconds after which a dead child that nobody has waited for is an adopted one. Whoever starts a child waits
@@ -24,6 +28,9 @@ SWEEPING = 3.0
 
 _running: dict[str, Family] = {}
 """The families of now, by mark: what one of them may take for its own depends on the others."""
+
+_swept: set[str] = set()
+"""Prefixes of marks for which `sweep_once` has been called."""
 
 _unclaimed: dict[tuple[int, int], float] = {}
 """Dead children by pid and start, and when each was first seen so."""
@@ -173,6 +180,24 @@ def sweep(prefix: str) -> int:
             processes.send(process, signal.SIGKILL)
         time.sleep(0.005)
     return len(ended)
+
+
+def sweep_once(prefix: str) -> None:
+    """As `sweep`, but only the first call in a process does anything: what comes later is its own.
+
+    So no flip ends the runs of the side that it relieves. A failure is told in the log, and no more: it is no
+    reason not to begin.
+    """
+    if prefix in _swept:
+        return
+    _swept.add(prefix)
+    try:
+        ended = sweep(prefix)
+    except OSError as error:
+        log.warning("cannot see what an earlier daemon left", error=str(error))
+        return
+    if ended:
+        log.info("ended what an earlier daemon left", processes=ended)
 
 
 def _left_behind(known: Table, prefix: str) -> list[Process]:

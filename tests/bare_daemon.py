@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from ksi_daemon import app, process, settings
 from ksi_daemon.flags import Stage
@@ -53,5 +54,5 @@ def inline(method: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 if __name__ == "__main__":
-    setattr(app, "Switch", Bare)  # noqa: B010 - mypy knows better than to assign it
-    sys.exit(process.run(settings.load(sys.argv[1])))
+    with mock.patch.object(app, "Switch", Bare):
+        sys.exit(process.run(settings.load(sys.argv[1])))

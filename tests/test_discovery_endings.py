@@ -212,14 +212,14 @@ def _ignore(_result, _error):
 
 async def test_what_an_earlier_daemon_left_is_ended_at_the_start(tmp_path, monkeypatch):
     """Found by its mark; only the first start of a process looks for it."""
-    monkeypatch.setattr(places, "_swept", set())
+    monkeypatch.setattr(family, "_swept", set())
     async with searched(tmp_path, "async", {}, settled=False) as made:
         mark = made.backend._places.mark()
     with open("/dev/null") as null:
         orphan = await asyncio.create_subprocess_exec(
             *("sleep", "60"), env={**os.environ, "KSI_TURN": mark}, stdout=null, start_new_session=True
         )
-    places._swept.clear()
+    family._swept.clear()
     async with searched(tmp_path, "async", {}, settled=False):
         assert await asyncio.wait_for(orphan.wait(), 5) == -9
 
@@ -246,7 +246,7 @@ async def test_a_sweep_that_hangs_holds_up_no_start(tmp_path, monkeypatch):
     """It is waited for a moment only; one that cannot see the process table is no reason either."""
     over = threading.Event()
     monkeypatch.setattr(aio, "SWEEP", 0.05)
-    monkeypatch.setattr(places, "_swept", set())
+    monkeypatch.setattr(family, "_swept", set())
     monkeypatch.setattr(family, "sweep", lambda _prefix: over.wait(30) and 0)
     async with searched(tmp_path, "async", {}, settled=False) as made:
         over.set()
@@ -256,7 +256,7 @@ async def test_a_sweep_that_hangs_holds_up_no_start(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(family, "sweep", unreadable)
-    places._swept.clear()
+    family._swept.clear()
     made.backend._places.begin()
 
 

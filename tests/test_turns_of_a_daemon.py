@@ -133,6 +133,6 @@ def overlaps(records):
             session = session_of[record["pid"]] = record["session"]
             found += under_way[session] > 0
             under_way[session] += 1
-        else:
+        elif record["pid"] in session_of:  # one that is ended before it begins says only that
             under_way[session_of[record["pid"]]] -= 1
     return found

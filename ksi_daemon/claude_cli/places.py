@@ -7,8 +7,6 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-import structlog
-
 from ksi_daemon import family
 from ksi_daemon.claude_cli.core import environment
 from ksi_daemon.claude_cli.failures import ProgramMissing, Unusable
@@ -25,11 +23,6 @@ if TYPE_CHECKING:
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _LONGEST_PATH = 8192
-
-log = structlog.get_logger("ksi.claude_cli")
-
-_swept: set[str] = set()
-"""Roots of which this process has ended what an earlier daemon left. What comes later is its own."""
 
 
 class Places:
@@ -55,19 +48,8 @@ class Places:
         return environment(os.environ, self._settings.claude_env)
 
     def sweep(self) -> None:
-        """End what an earlier daemon of this root left running; only the first call in a process does.
-
-        So no flip ends the turns of the side that it relieves.
-        """
-        if self._family not in _swept:
-            _swept.add(self._family)
-            try:
-                ended = family.sweep(self._family)
-            except OSError as error:
-                log.warning("cannot see what an earlier daemon left", error=str(error))
-                return
-            if ended:
-                log.info("ended what an earlier daemon left", processes=ended)
+        """End what an earlier daemon of this root left running; only the first call in a process does."""
+        family.sweep_once(self._family)
 
     def prepare(self, turn: Turn) -> str:
         """Make the turn's directory and find the program, whose path is the answer.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("ksi.discovery")
 
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR")
-_swept: set[str] = set()
-"""Roots of which this process has ended what an earlier daemon left. What comes later is its own."""
 
 
 class Places:
@@ -65,16 +63,7 @@ class Places:
             private_directory(self.scratch)
         except OSError as error:
             log.warning("no directory for output", path=str(self.scratch), error=str(error))
-        if self._family in _swept:
-            return
-        _swept.add(self._family)
-        try:
-            ended = family.sweep(self._family)
-        except OSError as error:
-            log.warning("cannot see what an earlier daemon left", error=str(error))
-            return
-        if ended:
-            log.info("ended what an earlier daemon left", processes=ended)
+        family.sweep_once(self._family)
 
 
 def find_rg(configured: str | None, root: str) -> str:
