@@ -15,7 +15,7 @@ from coverage.exceptions import CoverageWarning
 from hypothesis import HealthCheck, settings
 
 from ksi_daemon import zygote
-from tests import families, threads
+from tests import families, threads, tracers
 from tests.plugins import skips
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the hypothesis profile that the environment asks for, and the plugin that judges skips."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if Coverage.current() is not None:
+        tracers.take_turns()
     usual = "ci" if skips.is_on(os.environ.get("CI")) else "default"
     settings.load_profile("soak" if soaking() else os.environ.get("KSI_EXAMPLES", usual))
     config.pluginmanager.register(skips, skips.__name__)

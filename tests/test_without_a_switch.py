@@ -37,7 +37,7 @@ MASKS = (
     (re.compile(rb'("(?:timestamp|duration_ms|duration_api_ms|age_s|uptime)": ?)[\d.e-]+'), rb"\1<seconds>"),
     (re.compile(rb'("(?:size_bytes|total_size_bytes)": ?)\d+'), rb"\1<bytes>"),
 )
-"""What differs from one run to the next, whatever runs. A log's size does: it holds durations, in decimal digits."""
+"""What differs from one run to the next; a log's size because it holds durations, in decimal digits."""
 
 
 def requests() -> list[tuple[str, str, Any]]:
