@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +57,7 @@ class WorkerLink(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._gone: asyncio.Future[None] | None = None
         self._frames = _Frames()
+        self._waiting: deque[memoryview] = deque()
         self._job: _Job | None = None
         self._heard = 0.0
         self._process = _Process()
@@ -145,18 +147,39 @@ class WorkerLink(asyncio.Protocol):
         self._lost()
 
     def data_received(self, data: bytes) -> None:
-        """Frames, in pieces of any size."""
-        self._heard = asyncio.get_running_loop().time()
-        for kind, value in self._frames.feed(data):
-            if self._job is None or self._job.over.done():
-                continue
-            if kind != worker.TOLD:
-                self._job.over.set_result((kind, value))
-            elif value is not None:
-                self._job.told(value)
+        """Frames, in pieces of any size. One is taken in at a time: others get their turn between two."""
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        idle = not self._waiting
+        self._waiting.extend(self._frames.feed(data))
+        if idle:
+            self._take_in(loop)
+
+    def _take_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take in the first frame that waits, and have the next one taken in when others had their turn."""
+        if not self._waiting:
+            return
+        try:
+            self._heed(self._waiting.popleft())
+        except BaseException:
+            self.kill()  # whoever waits for the job is told, and not left to wait for the next frame
+            raise
+        if self._waiting:
+            loop.call_soon(self._take_in, loop)
+
+    def _heed(self, frame: memoryview) -> None:
+        kind, value = pickle.loads(frame)  # noqa: S301 - from our own process
+        if self._job is None or self._job.over.done():
+            return
+        if kind != worker.TOLD:
+            self._job.over.set_result((kind, value))
+        elif value is not None:
+            self._job.told(value)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
         """The process has ended, or was let go."""
+        while self._waiting:
+            self._heed(self._waiting.popleft())
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         self._lost()
@@ -166,6 +189,7 @@ class WorkerLink(asyncio.Protocol):
             self._transport.abort()
             self._transport = None
             self._process.forget()
+        self._waiting.clear()
         if self._job is not None and not self._job.over.done():
             error = WorkerFailed(self._component, "the worker process died")
             self._job.over.set_result((worker.FAILED, error))
@@ -179,8 +203,8 @@ class _Frames:
         self._have = 0
         self._need = worker.SIZE.size
 
-    def feed(self, data: bytes) -> list[Any]:
-        """The frames that `data` completes."""
+    def feed(self, data: bytes) -> list[memoryview]:
+        """The frames that `data` completes, still pickled."""
         self._parts.append(data)
         self._have += len(data)
         if self._have < self._need:
@@ -190,7 +214,7 @@ class _Frames:
             end = begin + head + worker.SIZE.unpack_from(block, begin)[0]
             if len(block) < end:
                 break
-            found.append(pickle.loads(memoryview(block)[begin + head : end]))  # noqa: S301 - from our own process
+            found.append(memoryview(block)[begin + head : end])
             begin = end
         self._parts, self._have = [block[begin:]], len(block) - begin
         self._need = head if self._have < head else head + worker.SIZE.unpack_from(block, begin)[0]

@@ -43,8 +43,9 @@ class Keeper:
         words = [word for word in turn.told if not isinstance(word, scan.Part)]
         self.rows.update((row[0], row) for word in words for row in word)
         self.bytes, self.files = sum(one.size for one in reads), sum(one.files for one in reads)
-        found = [one.found for one in reads]
-        self.known = scan.settle(turn, self.folder, self.path, plan.base, plan.gone, found)
+        self.known = plan.base
+        for one in reads:
+            self.known = scan.settle(turn, self.folder, self.path, self.known, plan.gone, one.found)
         return {session: row[3] for session, row in sorted(self.rows.items())}
 
     def keep(self):
@@ -289,7 +290,7 @@ def test_another_process_that_has_taken_over_takes_nothing_in(keeper):
     append(keeper, GOOD)
     plan = scan.refresh(Turn(), keeper.folder, keeper.path, keeper.known)
     keeper.restart()
-    version = scan.settle(Turn(), keeper.folder, keeper.path, plan.base, (), [plan.rest.found])
+    version = scan.settle(Turn(), keeper.folder, keeper.path, plan.base, (), plan.rest.found)
 
     assert version == ""
     assert keeper.refresh() == {"a": 11, "b": 2}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -63,6 +66,46 @@ async def test_a_job_gives_its_result_and_its_words(workers):
     assert await workers.run("count", 1000, told=words.append) == 1000
     assert words == list(range(1000))
     assert await workers.run("large", 3_000_000) == b"x" * 3_000_000
+
+
+async def test_others_have_their_turn_between_two_words(workers):
+    """However many come at once."""
+    turns: list[int] = []
+    heard: list[int] = []
+    looking = True
+
+    def look():
+        turns.append(len(heard))
+        if looking:
+            asyncio.get_running_loop().call_soon(look)
+
+    asyncio.get_running_loop().call_soon(look)
+    await workers.run("count", 1000, told=heard.append)
+    looking = False
+
+    assert heard == list(range(1000))
+    assert max(after - before for before, after in itertools.pairwise(turns)) == 1
+
+
+async def test_a_word_that_cannot_be_taken_in_ends_its_job(workers):
+    """The fault is for the loop to report; the caller is told at once, and the next job has a new process."""
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(fault))
+
+    with pytest.raises(WorkerFailed, match="died"):
+        await workers.run("count", 10, told=lambda word: 1 // (word - 3))
+
+    assert isinstance(faults[0]["exception"], ZeroDivisionError)
+    assert await workers.run("add", 1, 2) == 3
+
+
+async def test_the_words_of_a_process_that_died_are_taken_in(workers):
+    """All that came before its end."""
+    heard: list[int] = []
+    with pytest.raises(WorkerFailed):
+        await workers.run("count_and_die", 1000, told=heard.append)
+
+    assert heard == list(range(1000))
 
 
 async def test_the_loop_is_never_blocked(workers, tmp_path):
@@ -375,7 +418,7 @@ def test_frames_come_whole_from_pieces_of_any_size():
     for size in (1, 3, 4, 5, 1000, len(stream)):
         pieces, found = _Frames(), list[object]()
         for at in range(0, len(stream), size):
-            found += pieces.feed(stream[at : at + size])
+            found += map(pickle.loads, pieces.feed(stream[at : at + size]))
         assert found == frames
 
 

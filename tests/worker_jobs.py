@@ -34,6 +34,12 @@ def count(turn, number):
     return number
 
 
+def count_and_die(turn, number):
+    """The same, and no end of the job."""
+    count(turn, number)
+    os._exit(1)
+
+
 def large(turn, size):
     """So many bytes."""
     return b"x" * size
@@ -104,6 +110,7 @@ JOBS = {
         pid,
         keep,
         count,
+        count_and_die,
         large,
         read,
         refuse,

@@ -14,6 +14,7 @@ from ksi_daemon.conversation.contract import Progress
 from ksi_daemon.conversation.core import BUS, Summary, exports_dir
 from ksi_daemon.conversation.jobs import JOBS
 from ksi_daemon.conversation.logfile import log_of
+from ksi_daemon.conversation.ordering import sorted_in_turns
 from ksi_daemon.conversation.scan import Part
 from ksi_daemon.errors import IoFailed, KsiError, WorkerFailed
 from ksi_daemon.workers import Workers
@@ -172,7 +173,7 @@ class AsyncConversations:
             reads = [plan.rest, *await asyncio.gather(*parts)]
         finally:
             await _ended(parts)
-        self._take(plan, rows, reads)
+        await self._take(plan, rows, reads)
         _tell(told, self._progress._replace(removed=len(plan.gone)))
 
     async def _read(self, part: Part, heard: Callable[[Any], None], told: Told | None) -> Read:
@@ -186,16 +187,17 @@ class AsyncConversations:
         self._progress = Progress(now.done + done, now.total + total, now.read + read)
         _tell(told, self._progress)
 
-    def _take(self, plan: Plan, rows: list[Summary], reads: Sequence[Read]) -> None:
+    async def _take(self, plan: Plan, rows: list[Summary], reads: Sequence[Read]) -> None:
         """Have what was told on top of what is known; the same object if that changes nothing.
 
         The keeper takes it in later: nobody has to wait for that but the next scan.
         """
         missing = [session for read in reads for session in read.missing]
-        other = {*plan.gone, *missing, *(row.session for row in rows)}
-        if plan.whole or other:
-            kept = () if plan.whole else (row for row in self._known if row.session not in other)
-            known = tuple(sorted((*rows, *kept), key=itemgetter(0)))
+        if plan.whole or plan.gone or missing or rows:
+            if not plan.whole:
+                other = {*plan.gone, *missing, *(row.session for row in rows)}
+                rows += (row for row in self._known if row.session not in other)
+            known = tuple(await sorted_in_turns(rows, key=itemgetter(0)))
             self._known = self._known if known == self._known else known
             found = [read.found for read in reads]
             self._settling = self._own(self._settle(plan.base, plan.gone, found))
@@ -212,9 +214,12 @@ class AsyncConversations:
 
     async def _settle(self, base: str, gone: Sequence[str], found: Sequence[bytes]) -> None:
         """Have the keeper take in what was found; if it cannot, the next scan is told everything."""
-        version = await self._in_background("settle", self._folder, self._index, base, gone, found, at=KEEPER)
+        version = base
+        for part in found:
+            where = (self._folder, self._index, version)
+            version = await self._in_background("settle", *where, gone, part, at=KEEPER) or ""
         self._unsaved = self._unsaved or version != self._version
-        self._version = version or ""
+        self._version = version
         now = asyncio.get_running_loop().time()
         if self._unsaved and now - self._saved_at > SAVED_S:
             self._saved_at = now

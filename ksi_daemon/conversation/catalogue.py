@@ -1,4 +1,4 @@
-"""What clients see of all conversations until the next refresh: ordered, filtered, counted. Pure."""
+"""What clients see of all conversations until the next refresh: ordered, filtered, counted. No I/O."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ksi_daemon.conversation.core import utc
+from ksi_daemon.conversation.ordering import sorted_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +41,11 @@ class Catalogue:
         self.rows = rows
         self._ordered: dict[tuple[str, bool], Sequence[Summary]] = {}
 
-    def ordered(self, by: str, *, reverse: bool) -> Sequence[Summary]:
+    async def ordered(self, by: str, *, reverse: bool) -> Sequence[Summary]:
         """All of them, sorted stably; those that are equal are in the order of their ids."""
         by = by if by in KEYS else "last_timestamp"
         if (by, reverse) not in self._ordered:
-            self._ordered[by, reverse] = sorted(self.rows, key=KEYS[by], reverse=reverse)
+            self._ordered[by, reverse] = await sorted_in_turns(self.rows, KEYS[by], reverse=reverse)
         return self._ordered[by, reverse]
 
     @cached_property

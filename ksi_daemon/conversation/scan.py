@@ -30,7 +30,7 @@ FILES = 400
 CHECKED = 10
 """Small logs that are read between two looks whether anybody still waits; large ones look themselves."""
 
-ROWS = 400
+ROWS = 100
 """Rows in one word to the daemon, which takes a word in on its loop."""
 
 _Todo = list[tuple[str, Kept | None]]
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
 
 class _Rows:
-    """Tells summaries, a few hundred at a time."""
+    """Tells summaries, a hundred at a time."""
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
@@ -146,18 +146,15 @@ def _read(turn: Turn, folder: str, todo: _Todo) -> Read:
     return Read(len(found), size, missing, failed, pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
 
 
-def settle(
-    _turn: Turn, folder: str, path: str, base: str, gone: Sequence[str], parts: Sequence[bytes]
-) -> str:
-    """Take in what was found; the version of the index then.
+def settle(_turn: Turn, folder: str, path: str, base: str, gone: Sequence[str], part: bytes) -> str:
+    """Take in what was found in one part; the version of the index then.
 
     Nothing, when the index is not the one of the plan any more, because another process has taken over.
     """
     index = _index(folder, path)
     if index.version != base:
         return ""
-    found = [one for part in parts for one in pickle.loads(part)]  # noqa: S301 - from our own processes
-    index.change(found, gone)
+    index.change(pickle.loads(part), gone)  # noqa: S301 - from our own process
     return index.version
 
 

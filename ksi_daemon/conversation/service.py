@@ -87,7 +87,7 @@ class ConversationService:
         with _about("Failed to list conversations"):
             catalogue = await self._visible.fresh()
             reverse = bool(data.get("reverse", True))
-            rows = catalogue.ordered(str(data.get("sort_by")), reverse=reverse)
+            rows = await catalogue.ordered(str(data.get("sort_by")), reverse=reverse)
             try:
                 rows = between(rows, start, end)
             except TypeError as error:
