@@ -11,8 +11,9 @@ import pytest
 
 from tests import messages_api, real_claude, standin
 from tests.command import ASKED, Command, wait_until
+from tests.conftest import soaking
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.soak, pytest.mark.unmeasured]
 STRANGER = "00000000-0000-4000-8000-000000000000"
 FILL = 3
 """Runs at the same time: the real one needs most of a second of a core for each."""
@@ -79,15 +80,20 @@ def twins(request, api, tmp_path):
     return Command(program, env, tmp_path / "real"), Command(placed, env, tmp_path / "stand-in")
 
 
-def test_same_outcomes(twins):
-    """Exit code, streams, texts, `is_error` and the subtype are the same, call for call."""
+def test_same_outcomes(twins, request):
+    """Exit code, streams, texts, `is_error` and the subtype are the same, call for call.
+
+    The gate makes every other call of each version, `make soak` all of both.
+    """
+    begin, step = (0, 1) if soaking() else (request.node.callspec.indices["twins"], 2)
+    calls = dict(list(CALLS.items())[begin::step])
 
     def both(call):
         prompt, words = call
         return [seen(command.run(prompt, *words)) for command in twins]
 
     with ThreadPoolExecutor(FILL) as pool:
-        found = dict(zip(CALLS, pool.map(both, CALLS.values()), strict=True))
+        found = dict(zip(calls, pool.map(both, calls.values()), strict=True))
 
     real, imitated = ({name: pair[which] for name, pair in found.items()} for which in (0, 1))
     assert real == imitated

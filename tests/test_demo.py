@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 RUN = """
 from ksi_migrate import demo
-from ksi_migrate.demo_script import Tempo
-demo.FAST = Tempo(window_s=0.1, sample_s=0.1, pause_s=0.0, parity_apart=True)
+from tests.test_demo import BRIEF
+demo.FAST = BRIEF
 def show(frame):
     print(frame.phase, flush=True)
 demo.run(fast=True, show=show)

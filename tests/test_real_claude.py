@@ -16,10 +16,20 @@ import pytest
 
 from tests import messages_api, real_claude
 from tests.command import children_of, processes, wait_until
+from tests.conftest import soaking
 from tests.daemon import lines_of, running, write_flags
 from tests.rooms import SIDES
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.soak, pytest.mark.unmeasured]
+
+PLACES = [
+    (version, side)
+    for version in real_claude.PINNED
+    for side in SIDES
+    if soaking() or (version, side) != (real_claude.OLD, "sync")
+]
+"""Each run takes a core for a second; `make soak` has the older version on the sync side too."""
+
 STRANGER = "00000000-0000-4000-8000-000000000000"
 SLEEP = f"61.{os.getpid()}1"
 """Seconds for which a tool sleeps: no other process of the machine does so for exactly as long."""
@@ -90,21 +100,16 @@ class Client:
         return self.ends[name]
 
 
-@pytest.fixture(scope="module", params=real_claude.PINNED)
-def version(request):
-    """The pinned version, which is there."""
+@pytest.fixture(scope="module", params=PLACES, ids="-".join)
+def place(request, tmp_path_factory):
+    """A daemon whose rooms are on one side, for all tests of a pinned version, which is there."""
+    version, side = request.param
     try:
-        real_claude.program(request.param)
+        real_claude.program(version)
     except real_claude.NotInstalled as error:
         pytest.skip(str(error))
-    return request.param
-
-
-@pytest.fixture(scope="module", params=SIDES)
-def place(request, version, tmp_path_factory):
-    """A daemon whose rooms are on one side, for all tests of a version."""
     with messages_api.serving() as api, clean_environment():
-        made = Place(version, request.param, tmp_path_factory.mktemp("root"), api)
+        made = Place(version, side, tmp_path_factory.mktemp("root"), api)
         made.start()
         yield made
         made.stop()
