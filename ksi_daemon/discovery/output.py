@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from ksi_daemon.discovery.core import Found, Match
+from ksi_daemon.discovery.core import MOST_OUTPUT, Found, Match
 from ksi_daemon.discovery.failures import BadPattern, RgFailed
+from ksi_daemon.linesplitter import LineSplitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,14 +39,13 @@ class Messages:
     """Pieces of output in, whole messages out. What is no message is passed over."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._lines = LineSplitter(MOST_OUTPUT)
         self.summed_up = False
         """Whether the search came to its end."""
 
     def feed(self, piece: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         """The kind and data of each message that `piece` ends."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
+        for line in self._lines.feed(piece):
             if line[:1] != b"{":  # a flood of short lines would hold the loop
                 continue
             try:
