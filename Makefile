@@ -6,6 +6,9 @@ SEED   ?= 20250712
 WORKERS ?= 3
 ARGS   ?=
 
+# A thousand processes are started by the tests: without this each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -44,9 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if Coverage.current() is not None:
         tracers.take_turns()
+    if config.getoption("numprocesses", None) is None:  # not in the one that starts those that run tests
+        _measure_no_children()
     usual = "ci" if skips.is_on(os.environ.get("CI")) else "default"
     settings.load_profile("soak" if soaking() else os.environ.get("KSI_EXAMPLES", usual))
     config.pluginmanager.register(skips, skips.__name__)
+
+
+def _measure_no_children() -> None:
+    """What tests start runs lines that tests of this process run too; unmeasured it is twice as fast."""
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,33 +80,25 @@ def count() -> Callable[[int, int], int]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_zygote() -> Iterator[None]:
-    """Keep the process from which workers are forked: each of a thousand rooms would start its own.
-
-    Its workers are not measured for coverage; those of the daemons that tests start are.
-    """
+    """Keep the process from which workers are forked: each of a thousand rooms would start its own."""
     with zygote.kept():
-        with unmeasured():
-            zygote.ZYGOTE.fork().close()
         yield
 
 
 @contextmanager
 def unmeasured() -> Iterator[None]:
-    """Measure no coverage here and in processes that are started meanwhile."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
-            patch.delenv(name, raising=False)
-        found = Coverage.current()
-        if found is None:
-            yield
-            return
-        found.stop()
-        try:
-            yield
-        finally:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CoverageWarning)  # that it did not see what came before
-                found.start()
+    """Measure no coverage meanwhile."""
+    found = Coverage.current()
+    if found is None:
+        yield
+        return
+    found.stop()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)  # that it did not see what came before
+            found.start()
 
 
 @pytest.fixture(autouse=True)
