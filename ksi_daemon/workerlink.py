@@ -178,11 +178,13 @@ class WorkerLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it was lost
         """The process has ended, or was let go."""
-        while self._waiting:
-            self._heed(self._waiting.popleft())
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-        self._lost()
+        try:
+            while self._waiting:
+                self._heed(self._waiting.popleft())
+        finally:
+            if self._gone is not None and not self._gone.done():
+                self._gone.set_result(None)
+            self._lost()
 
     def _lost(self) -> None:
         if self._transport is not None:

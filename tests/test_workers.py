@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from ksi_daemon import settings, worker, zygote
 from ksi_daemon.errors import ComponentBusy, ComponentClosed, IoFailed, NotFound, WorkerFailed
 from ksi_daemon.lane import CancelledTooLate
-from ksi_daemon.workerlink import _Frames
+from ksi_daemon.workerlink import WorkerLink, _Frames, _Job
 from ksi_daemon.workers import Workers
 from tests.guard import loop_guard
 from tests.worker_jobs import JOBS
@@ -106,6 +106,21 @@ async def test_the_words_of_a_process_that_died_are_taken_in(workers):
         await workers.run("count_and_die", 1000, told=heard.append)
 
     assert heard == list(range(1000))
+
+
+async def test_a_last_word_that_cannot_be_taken_in_hides_no_end():
+    """The caller is told, and a close finds the process gone."""
+    link = WorkerLink("test")
+    job, gone = asyncio.create_task(link.outcome(1)), asyncio.get_running_loop().create_future()
+    link._job, link._gone = _Job(lambda word: 1 // word), gone
+    link._waiting.extend(map(memoryview, map(pickle.dumps, [(worker.TOLD, 1), (worker.TOLD, 0)])))
+
+    with pytest.raises(ZeroDivisionError):
+        link.connection_lost(None)
+
+    with pytest.raises(WorkerFailed, match="died"):
+        await job
+    assert gone.done()
 
 
 async def test_the_loop_is_never_blocked(workers, tmp_path):
