@@ -152,8 +152,8 @@ class WorkerLink(asyncio.Protocol):
         self._heard = loop.time()
         idle = not self._waiting
         self._waiting.extend(self._frames.feed(data))
-        if idle:
-            self._take_in(loop)
+        if idle and self._waiting:
+            loop.call_soon(self._take_in, loop)
 
     def _take_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take in the first frame that waits, and have the next one taken in when others had their turn."""

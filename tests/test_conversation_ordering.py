@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ksi_daemon.conversation import ordering
+from ksi_daemon.conversation.catalogue import KEYS, Catalogue
+from ksi_daemon.conversation.core import Summary, Tally, summary
 from ksi_daemon.conversation.ordering import sorted_in_turns
 
 if TYPE_CHECKING:
@@ -57,3 +59,27 @@ async def test_no_step_takes_long(order: int, reverse: bool) -> None:
 
     assert found == sorted(items, reverse=reverse)
     assert ordering.AT_ONCE <= most <= 4 * ordering.AT_ONCE
+
+
+async def test_those_who_ask_at_once_share_one_sort() -> None:
+    """Also when the first of them has gone meanwhile."""
+    asked = 0
+
+    def key(row: Summary) -> int:
+        nonlocal asked
+        asked += 1
+        return row.messages
+
+    rows = tuple(summary(f"{n:03}", 1, 1, Tally().counts()._replace(messages=n % 7)) for n in range(50))
+    catalogue = Catalogue(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KEYS, "message_count", key)
+        alone = await Catalogue(rows).ordered("message_count", reverse=True)
+        once, asked = asked, 0
+        tasks = [asyncio.create_task(catalogue.ordered("message_count", reverse=True)) for _ in range(10)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        found = await asyncio.gather(*tasks[1:])
+
+    assert asked == once
+    assert all(one == alone for one in found)

@@ -155,8 +155,11 @@ class AsyncConversations:
         """Have the keeper look, and all workers read what it tells of."""
         rows: list[Summary] = []
         parts: list[asyncio.Task[Read]] = []
+        over = False
 
         def heard(word: Any) -> None:
+            if over:  # the worker has not stopped yet
+                return
             if type(word) is Part:
                 self._move(told, total=word.files)
                 parts.append(asyncio.create_task(self._read(word, heard, told)))
@@ -172,6 +175,7 @@ class AsyncConversations:
             self._move(told, done=seen, total=seen, read=plan.rest.files)
             reads = [plan.rest, *await asyncio.gather(*parts)]
         finally:
+            over = True
             await _ended(parts)
         await self._take(plan, rows, reads)
         _tell(told, self._progress._replace(removed=len(plan.gone)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,14 +40,15 @@ class Catalogue:
 
     def __init__(self, rows: tuple[Summary, ...] = ()) -> None:
         self.rows = rows
-        self._ordered: dict[tuple[str, bool], Sequence[Summary]] = {}
+        self._ordered: dict[tuple[str, bool], asyncio.Task[list[Summary]]] = {}
 
     async def ordered(self, by: str, *, reverse: bool) -> Sequence[Summary]:
         """All of them, sorted stably; those that are equal are in the order of their ids."""
         by = by if by in KEYS else "last_timestamp"
-        if (by, reverse) not in self._ordered:
-            self._ordered[by, reverse] = await sorted_in_turns(self.rows, KEYS[by], reverse=reverse)
-        return self._ordered[by, reverse]
+        if (by, reverse) not in self._ordered:  # once, for all who ask meanwhile; a caller may go
+            sorting = sorted_in_turns(self.rows, KEYS[by], reverse=reverse)
+            self._ordered[by, reverse] = asyncio.create_task(sorting)
+        return await asyncio.shield(self._ordered[by, reverse])
 
     @cached_property
     def by_session(self) -> dict[str, Summary]:
