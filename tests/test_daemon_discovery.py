@@ -204,7 +204,14 @@ def test_every_declaration_is_sound(tmp_path):
         "system:shutdown_complete",
         "migration:changed",
         "discovery:match",
+        "conversation:progress",
     }
+    emitted = {
+        "config:set": ["config:changed"],
+        "config:reload": ["daemon:config_reload", "modules:reload", "composition:reload"],
+        "config:rollback": ["config:rolled_back"],
+    }
+    frames.update(*emitted.values())
     frames |= {f"completion:{what}" for what in ("progress", "result", "error", "cancelled")}
     for event, shown in found.items():
         assert set(shown["triggers"]) <= frames | found.keys(), event
@@ -215,4 +222,6 @@ def test_every_declaration_is_sound(tmp_path):
             if "allowed_values" in param and "default" in param:
                 assert param["default"] in param["allowed_values"]
     assert found["completion:async"]["triggers"] != []
+    assert found["conversation:refresh"]["triggers"] == ["conversation:progress"]
+    assert {event: found[event]["triggers"] for event in emitted} == emitted
     assert tiny["events"].keys() == found.keys()

@@ -59,13 +59,24 @@ class ConfigService:
                 self.set,
                 "Set a value in a configuration file",
                 (_KEY, value, _TYPE, _FILE, keep),
+                ("config:changed",),
             ),
             Event("config:validate", self.validate, "Check a configuration file", (_TYPE, _FILE, schema)),
             Event(
-                "config:reload", self.reload, "Tell others to read their configuration again", (component,)
+                "config:reload",
+                self.reload,
+                "Tell others to read their configuration again",
+                (component,),
+                tuple(RELOADED.values()),
             ),
             Event("config:backup", self.backup, "Copy a configuration file", (_TYPE_NEEDED, _FILE, name)),
-            Event("config:rollback", self.rollback, "Bring a backup back", (_TYPE_NEEDED, _FILE, which)),
+            Event(
+                "config:rollback",
+                self.rollback,
+                "Bring a backup back",
+                (_TYPE_NEEDED, _FILE, which),
+                ("config:rolled_back",),
+            ),
             *self._runtime.events(),
         )
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("ksi.conversation")
 
+PROGRESS = "conversation:progress"
+"""The frame that tells how far a refresh is."""
+
 ENVELOPE = 64 * 1024
 """Bytes of a reply that are left for what is around its rows."""
 
@@ -60,7 +63,9 @@ class ConversationService:
             Event("conversation:export", self.export, "Write a conversation to a file", requests.EXPORT),
             Event("conversation:stats", self.stats, "Count conversations and messages"),
             Event("conversation:active", self.active, "Show who spoke last on the bus", requests.ACTIVE),
-            Event("conversation:refresh", self.refresh, "Look at the logs now", requests.REFRESH),
+            Event(
+                "conversation:refresh", self.refresh, "Look at the logs now", requests.REFRESH, (PROGRESS,)
+            ),
             *self._locks.events(),
         )
 
@@ -180,7 +185,7 @@ class ConversationService:
 
         def told(progress: Progress) -> None:
             if frames is not None:
-                body = {"event": "conversation:progress", "data": progress._asdict()}
+                body = {"event": PROGRESS, "data": progress._asdict()}
                 frames.send(wire.encode(body))
 
         with _about("Failed to refresh conversations"):
