@@ -10,6 +10,7 @@ import signal
 import time
 import zlib
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -268,6 +269,15 @@ def test_what_is_unchanged_is_not_read_again(site, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="Cannot set"):
         jobs.put(Turn(), place, ONLY_SMALL, target(site), "a.b", b"2", BACKED_UP, 0.0)
     assert (get(), len(parsed)) == (encoded("é"), 3)
+
+
+@pytest.mark.parametrize(("second", "settled"), [(0, False), (1, True)])
+def test_a_file_system_that_keeps_whole_seconds_takes_longer_to_settle(second, settled):
+    """A second change within two seconds may leave such a file's times as they are."""
+    times: Any = SimpleNamespace(st_mtime_ns=10**18 + second, st_ctime_ns=10**18)
+
+    assert cache._settled(times, 10**18 + 2 * 10**9) is settled
+    assert cache._settled(times, 10**18 + 3 * 10**9)
 
 
 def test_the_cache_is_bounded(monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ksi_daemon.config import AREA, documents, values
+from ksi_daemon.config import AREA, documents, quick, values
 from ksi_daemon.config.errors import TooLarge
 from ksi_daemon.config.exercise_hostile import HOSTILE, _bomb, _merge_bomb
 from tests.configs import FILE, ask, below, get, lay, put, root_of
@@ -142,6 +142,34 @@ def test_bombs_are_weighed_without_unfolding():
     long = documents.parse(b"a: &a " + b"x" * 1_000 + b"\nb: [" + b"*a, " * 50 + b"*a]\n", "yaml", "x")
     with pytest.raises(TooLarge, match="52002 characters"):
         values.weigh(long, 10_000)
+
+
+@pytest.mark.parametrize("text", [b"[" + b"a," * 3_000 + b"a]", b"- a\n" * 3_000, b"a: {b: 1}\n" * 800])
+def test_values_are_counted_before_they_fill_memory(monkeypatch, text):
+    """By the loader that composes them; the C loader, which cannot count, is not asked."""
+    monkeypatch.setattr(values, "MOST_NODES", 2_000)
+
+    for parse in (documents.parse, quick.parse):
+        with pytest.raises(TooLarge, match="more than 2000 values"):
+            parse(text, "yaml", "x", documents.nothing)
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_file_that_grew_too_large_can_be_rolled_back(side, tmp_path, monkeypatch):
+    """What cannot be read any more is what a rollback is for; the large one is kept as a backup."""
+    monkeypatch.setenv("KSI_CONFIG_MAX_BYTES", "1000")
+    lay(tmp_path, {FILE: b"a: 1\n"})
+    large = b"a: " + b"x" * 5_000 + b"\n"
+    async with room(AREA, side, tmp_path) as config:
+        await ask(config, "backup", config_type="daemon", backup_name="good")
+        with config.overlooked():
+            (tmp_path / FILE).write_bytes(large)
+        assert (await get(config, "a"))["code"] == "config_too_large"
+        done = await ask(config, "rollback", config_type="daemon", backup_name="good")
+
+        assert (await get(config, "a"))["value"] == 1
+    with_it = [one for one in tmp_path.rglob(done["current_backup"]) if one.read_bytes() == large]
+    assert len(with_it) == 1
 
 
 def test_merges_are_counted(monkeypatch):

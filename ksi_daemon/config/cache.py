@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 FRESH_NS: Final = 20_000_000
 """Nanoseconds in which two changes may have the same time: what is read so soon is compared by content."""
 
+COARSE_NS: Final = 2_500_000_000
+"""The same on file systems that keep whole seconds, or every other one."""
+
 MOST: Final = 64
 """Documents kept."""
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the files whose documents are kept; a document takes ten to twenty times as much."""
 
+_SECOND_NS: Final = 1_000_000_000
 _Version = tuple[int, int, int, int, int]
 
 
@@ -115,7 +119,8 @@ class Cached:
 
 def _settled(which: os.stat_result, now: int) -> bool:
     """Whether the last change is so long ago that a further one must have another time."""
-    return max(which.st_mtime_ns, which.st_ctime_ns) + FRESH_NS < now
+    coarse = which.st_mtime_ns % _SECOND_NS == 0 and which.st_ctime_ns % _SECOND_NS == 0
+    return max(which.st_mtime_ns, which.st_ctime_ns) + (COARSE_NS if coarse else FRESH_NS) < now
 
 
 def _version(which: os.stat_result) -> _Version:

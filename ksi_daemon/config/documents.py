@@ -49,10 +49,11 @@ class _Named(io.TextIOWrapper):
 
 
 class Loader(yaml.SafeLoader):
-    """The safe loader, which counts levels and merged keys, and shows that it goes on."""
+    """The safe loader, which counts levels, values and merged keys, and shows that it goes on."""
 
     pulse: Callable[[], None] = staticmethod(nothing)
     _level = 0
+    _nodes = 0
     _merged = 0
 
     def __init__(self, stream: Any) -> None:
@@ -60,9 +61,12 @@ class Loader(yaml.SafeLoader):
         self._flattening: set[int] = set()
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse what would need more stack than there is."""
+        """Refuse what would need more stack than there is, or far more memory than its file is large."""
         self.pulse()
         self._level += 1
+        self._nodes += 1
+        if self._nodes > values.MOST_NODES:
+            raise values.too_many()
         if self._level > values.DEEPEST + 1:  # a scalar is no level of its own
             raise values.too_deep()
         node = super().compose_node(parent, index)

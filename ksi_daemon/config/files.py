@@ -81,12 +81,14 @@ def _holds(outer: str, path: str) -> bool:
     return path == outer or path.startswith(outer.rstrip("/") + "/")
 
 
-def read(place: Place, found: Spot, words: str = LOADING) -> tuple[bytes, os.stat_result]:
+def read(
+    place: Place, found: Spot, words: str = LOADING, most: int | None = None
+) -> tuple[bytes, os.stat_result]:
     """The whole file, and what it was just before. Raises `NoFile`, `TooLarge`, `Failed`."""
     try:
         with open(found.open(), "rb", buffering=0) as file:
             which = os.fstat(file.fileno())
-            return read_all(file.fileno(), which, place.most_bytes), which
+            return read_all(file.fileno(), which, most or place.most_bytes), which
     except FileNotFoundError as error:
         raise NoFile from error
     except OSError as error:

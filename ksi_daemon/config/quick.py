@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ksi_daemon.config import documents
+from ksi_daemon.config import documents, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +39,17 @@ _KEY: Final = re.compile(rf"[\x20-\x7e]{{1,{LONGEST_KEY}}}")
 
 def parse(data: bytes, form: Format, name: str, pulse: Callable[[], None]) -> Any:
     """As `documents.parse`, sooner."""
-    if form == "yaml" and _LOADER is not None and readable(data):
+    if form == "yaml" and _LOADER is not None and _few(data) and readable(data):
         try:
             return _load(data, pulse)
         except Exception:  # noqa: BLE001, S110 - whatever it is, the Python loader says it better
             pass
     return documents.parse(data, form, name, pulse)
+
+
+def _few(data: bytes) -> bool:
+    """Whether there cannot be more values than are allowed: the C loader does not count them."""
+    return data.count(b"\n") + data.count(b"- ") + data.count(b":") + data.count(b"?") < values.MOST_NODES
 
 
 def readable(data: bytes) -> bool:

@@ -30,6 +30,11 @@ def too_deep() -> TooLarge:
     return TooLarge(f"configuration is nested more than {DEEPEST} levels deep")
 
 
+def too_many() -> TooLarge:
+    """The error for more than `MOST_NODES` values, found before all of them are in memory."""
+    return TooLarge(f"configuration has more than {MOST_NODES} values")
+
+
 def weigh(document: Any, most_bytes: int) -> bool:
     """Whether JSON can carry all its numbers; nothing is unfolded to find out.
 

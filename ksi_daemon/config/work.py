@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 SAVING, BACKING_UP, ROLLING_BACK = "Failed to save config", "Backup failed", "Rollback failed"
 """The original's words for the steps that can fail."""
+
+
+MOST_KEPT: Final = 256 * 1024 * 1024
+"""Bytes of a file that a rollback still replaces: it is copied, not parsed."""
 
 
 class Loaded(NamedTuple):
@@ -280,8 +284,9 @@ def _noted(place: Place, found: Spot, note: Callable[[], None]) -> None:
 
 
 def _bytes_there(place: Place, found: Spot) -> tuple[bytes, os.stat_result] | None:
+    """What a rollback replaces: it is kept, not parsed, so it may be larger than what can be read."""
     with suppress(NoFile):
-        return files.read(place, found, ROLLING_BACK)
+        return files.read(place, found, ROLLING_BACK, most=max(place.most_bytes, MOST_KEPT))
     return None
 
 
