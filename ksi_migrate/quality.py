@@ -39,10 +39,10 @@ class Suite:
     at: str | None
 
     def matching(self, pattern: str) -> dict[str, int]:
-        """How many of the tests whose class or name match ended how."""
+        """How many of the tests whose class or name have a word that begins so ended how."""
         counts = {"passed": 0, "failed": 0, "skipped": 0}
         for name, ended in self.tests:
-            if re.search(pattern, name):
+            if re.search(rf"(?<![a-z])(?:{pattern})", name):
                 counts[ended] += 1
         return counts
 

@@ -91,6 +91,14 @@ def test_passed_tests_fill_the_rows(tmp_path):
     assert found["race conditions"].at == "2025-07-12T10:00:00+00:00"
 
 
+def test_a_word_counts_from_its_beginning(tmp_path):
+    """Tests of tracers are none of races."""
+    cases = (("tests.test_tracers", "test_skilled_border", ""),)
+    found = rows(quality.junit(junit(tmp_path / "j.xml", cases)))
+
+    assert verdicts(found) == ["not measured"] * 4
+
+
 @pytest.mark.parametrize("how", ["<failure/>", "<error/>"])
 def test_a_failed_test_fails_its_row_only(tmp_path, how):
     """One failure or error is enough for its own row."""
