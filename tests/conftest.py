@@ -26,7 +26,9 @@ DEFAULT_SEED = 20250712
 
 SLOW_MACHINES = [HealthCheck.too_slow]  # two shared cores: a slow example says nothing about the code
 settings.register_profile("default", deadline=None, suppress_health_check=SLOW_MACHINES)
-settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINES)
+settings.register_profile(
+    "ci", deadline=None, derandomize=True, max_examples=50, suppress_health_check=SLOW_MACHINES
+)
 settings.register_profile(
     "brief", deadline=None, derandomize=True, max_examples=5, suppress_health_check=SLOW_MACHINES
 )

@@ -79,9 +79,9 @@ async def flip(root, until):
 
 
 async def list_on(client, until, stable):
-    """List again and again; what nobody touches is there each time, whole."""
+    """List again and again, twice at least; what nobody touches is there each time, whole."""
     seen = 0
-    while time.time() < until:
+    while time.time() < until or seen < 2:
         await client.ask("conversation:refresh")
         found = await client.ask("conversation:list", limit=1000)
         assert "error" not in found, found
@@ -98,9 +98,9 @@ async def list_on(client, until, stable):
 
 
 async def read_on(client, until):
-    """Search, read and export meanwhile."""
+    """Search, read and export meanwhile, until a search has found them twice at least."""
     seen = 0
-    while time.time() < until:
+    while time.time() < until or seen < 2:
         found = await client.ask("conversation:search", query="steady", limit=100)
         assert "error" not in found, found
         if found["results"]:

@@ -312,11 +312,11 @@ def size_of(path):
 def test_the_async_suites_pass_without_the_sync_sides(retired, count):
     """The rooms' own tests but the long ones, unchanged: their fixture offers the sides that there are.
 
-    `make soak` runs all of them, the gate each room's three shortest files.
+    `make soak` runs all of them, the gate each room's two shortest files.
     """
     rooms = [side.parent.name for side in (REPO / "ksi_daemon").glob("*/aio.py")]
     every = {room: [*retired.glob(f"tests/test_{room}*.py")] for room in rooms}
-    suites = {room: sorted(found, key=size_of)[: count(3, len(found))] for room, found in every.items()}
+    suites = {room: sorted(found, key=size_of)[: count(2, len(found))] for room, found in every.items()}
     files = [str(suite) for found in suites.values() for suite in found]
     brief = ("-m", "not soak", "-p", "no:cacheprovider")
     done = python(retired, "-m", "pytest", "-q", *brief, *files, timeout=150)

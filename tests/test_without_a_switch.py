@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 EACH = 4
 """Requests of each event, out of those with which parity tries it."""
 
-OWN = re.compile(rb"var/(run|migrate|cache|tmp)/|stderr\.log|bin/")
-"""Files that are the process's own: its number, its lock, its journal."""
+OWN = re.compile(rb"var/(run|migrate|cache)/|var/tmp/(?!backups/)|stderr\.log|bin/")
+"""Files that are the process's own: its number, its locks, its journal."""
 
 MASKS = (
     (re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), b"<id>"),
@@ -35,9 +35,12 @@ MASKS = (
     ),
     (re.compile(rb"\b1[789]\d{8}(\.\d+)?\b"), b"<time>"),
     (re.compile(rb'("(?:timestamp|duration_ms|duration_api_ms|age_s|uptime)": ?)[\d.e-]+'), rb"\1<seconds>"),
-    (re.compile(rb'("(?:size_bytes|total_size_bytes)": ?)\d+'), rb"\1<bytes>"),
 )
-"""What differs from one run to the next; a log's size because it holds durations, in decimal digits."""
+"""What differs from one run to the next, whatever runs."""
+
+MEASURED = ("conversation:list", "conversation:stats")
+SIZE = re.compile(rb'("(?:size_bytes|total_size_bytes)": ?)\d+')
+"""The size of a log, which these events tell: it holds durations, in decimal digits."""
 
 
 def requests() -> list[tuple[str, str, Any]]:
@@ -74,7 +77,9 @@ def seen(
             while (frame := wire.frame()) is not None and frame.get("correlation_id") != f"n{number}":
                 frames.setdefault(client, []).append(masked(json.dumps(frame).encode(), root))
             assert frame is not None, daemon.log()
-            replies.append(f"{event}: {masked(json.dumps(frame).encode(), root)}")
+            reply = json.dumps(frame).encode()
+            reply = SIZE.sub(rb"\1<bytes>", reply) if event in MEASURED else reply
+            replies.append(f"{event}: {masked(reply, root)}")
         assert daemon.stop() == 0, daemon.log()
     for client, wire in wires.items():
         frames.setdefault(client, []).extend(masked(json.dumps(one).encode(), root) for one in wire.rest())
