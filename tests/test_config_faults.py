@@ -7,13 +7,14 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 from ksi_daemon import replace
 from ksi_daemon.config import AREA, work
 from ksi_daemon.config.backups import Shelf
 from ksi_daemon.config.core import place
 from ksi_daemon.errors import OutcomeUnknown
-from tests.configs import BACKED_UP, FILE, ask, below, get, kept, lay, put, root_of, site_of, target
+from tests.configs import BACKED_UP, BACKUPS, FILE, ask, below, get, kept, lay, put, root_of, site_of, target
 from tests.faults import fill, python, small_disk
 from tests.rooms import SIDES, room
 
@@ -195,6 +196,24 @@ for number in range(int(sys.argv[2])):
         work.backup(by, target(site), "theirs", 0.0)
 """
 
+ROLLBACKS = """
+import sys, time
+from pathlib import Path
+from ksi_daemon.config import core, work
+from ksi_daemon.config.backups import Shelf
+from ksi_daemon.config.cache import Cache, Cached
+from ksi_daemon.config.documents import nothing
+from tests.configs import site_of, target
+site = site_of(Path(sys.argv[1]))
+by = work.Worker(core.place(site), Cached(Cache(), nothing), Shelf())
+Path(sys.argv[1], "ready").touch()
+while not Path(sys.argv[1], "go").exists():
+    time.sleep(0.001)
+for number in range(int(sys.argv[2])):
+    work.put(by, target(site), "theirs", b'{"n": %d, "fill": "%s"}' % (number, b"y" * 3_000), True, 0.0)
+    work.rollback(by, target(site), "", 0.0)
+"""
+
 
 @pytest.mark.parametrize("side", SIDES)
 async def test_two_processes_lose_no_key(tmp_path, side, count):
@@ -218,6 +237,34 @@ async def test_two_processes_lose_no_key(tmp_path, side, count):
     assert found["ours"] == {"k": 0, **{f"k{n}": 1 for n in range(number)}}
     assert found["theirs"] == {f"k{n}": 1 for n in range(number)}
     assert all(json.dumps(name) for name in kept(tmp_path))
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_two_processes_roll_back(tmp_path, side, count):
+    """Both set, back up and roll back one file: what is read is always whole, and so is each backup."""
+    number = count(15, 300)
+    lay(tmp_path, {FILE: b"base: 1\n"})
+    async with room(AREA, side, tmp_path) as config:
+        other = asyncio.create_task(asyncio.to_thread(python, ROLLBACKS, tmp_path, number))
+        while not (tmp_path / "ready").exists() and not other.done():
+            await asyncio.sleep(0.001)
+        (tmp_path / "go").touch()
+        seen = []
+        for n in range(number):
+            assert (await put(config, "ours", {"n": n, "fill": "x" * 3_000})).get("status") == "set"
+            seen.append(await get(config))
+            done = await ask(config, "rollback", config_type="daemon")
+            assert done.get("status") == "rolled_back" or done["code"] == "not_found", done
+        ended = await other
+
+    assert ended.returncode == 0, ended.stderr
+    copies = [path for path in (tmp_path / BACKUPS).iterdir() if path.suffix != ".meta"]
+    states = [yaml.safe_load(path.read_bytes()) for path in (tmp_path / FILE, *copies)]
+    for state in [*states, *(one["value"] for one in seen)]:
+        assert state.keys() <= {"base", "ours", "theirs"}
+        assert state["base"] == 1
+        assert state.get("ours", {"fill": "x" * 3_000})["fill"] == "x" * 3_000
+        assert state.get("theirs", {"fill": "y" * 3_000})["fill"] == "y" * 3_000
 
 
 async def test_a_change_and_a_rollback_at_once(tmp_path):

@@ -262,6 +262,53 @@ def test_numbers_that_are_none():
     assert values.plain(10**5000) == hex(10**5000)
 
 
+def set_in(document, key, value):
+    """A reference of its own: the document with the value; None where an object is needed and none is there.
+
+    Dots descend (contract 3.5); what is missing on the way is made.
+    """
+    first, dot, rest = key.partition(".")
+    if not isinstance(document, dict):
+        return None
+    if not dot:
+        return {**document, first: value}
+    below = set_in(document.get(first, {}), rest, value)
+    return None if below is None else {**document, first: below}
+
+
+DATED = """
+born: 2025-07-12
+at: 2025-07-12T10:00:00+02:00
+naive: 2025-07-12 10:00:00
+huge: 123456789012345678901234567890
+none:
+nested: {a: {b: [1, 2025-07-13]}}
+1: a number for a key
+"""
+"""What YAML knows and JSON does not."""
+
+
+@settings(max_examples=6)
+@given(st.lists(st.tuples(st.sampled_from(["a", "a.b", "nested.a.c", "nested", "born.x", "none.y"]), VALUES)))
+async def test_sets_leave_what_a_plain_reference_has(tmp_path_factory, changes):
+    """With dates, naive and aware times and huge numbers beside: every other value stays what it was."""
+    changes, root = changes[:4], tmp_path_factory.mktemp("dated")
+    for side in SIDES:
+        place = root / side
+        place.mkdir()
+        (place / "x.yaml").write_text(DATED)
+        wanted = yaml.safe_load(DATED)
+        async with opened(side, site_of(place)) as files:
+            for key, value in changes:
+                after = set_in(wanted, key, value)
+                found = await outcome(
+                    files.put(target(site_of(place), "x.yaml"), key, encoded(value), AS_IT_IS, 0.0)
+                )
+                assert (after is None) == (type(found) is tuple), (key, value, found)
+                wanted = wanted if after is None else after
+                assert repr(yaml.safe_load((place / "x.yaml").read_bytes())) == repr(wanted)
+
+
 @pytest.mark.parametrize("form", ["x.yaml", "x.json"])
 @settings(max_examples=6)
 @given(document=DOCUMENTS, changes=st.lists(st.tuples(st.text("ab.", max_size=5), VALUES), max_size=4))

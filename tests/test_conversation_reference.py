@@ -205,8 +205,11 @@ def expected_hits(data, query, *, content, sender):
     return hits[:10]
 
 
-def expected_stamps(data):
-    """The stamps of the messages, in the order of the reply; only those logs whose texts can be compared."""
+LABELS = {"user": "user", "human": "user", "claude": "claude", "DIRECT_MESSAGE": "message"}
+
+
+def expected_messages(data):
+    """Stamp, sender, label and text of the messages, in the order of the reply; `...` for what is no text."""
     seen, messages = set(), []
     for _, value in values_of(data)[0]:
         kind, stamp, said, result = unified(value)
@@ -221,7 +224,8 @@ def expected_stamps(data):
         key = (stamp, tidy(who), content if isinstance(content, str) else (repr(content),))
         if key not in seen:
             seen.add(key)
-            messages.append((stamp, tidy(who)))
+            text = tidy(content) if isinstance(content, str) else ...
+            messages.append((stamp, tidy(who), LABELS[kind], text))
     return sorted(messages, key=lambda one: one[0])
 
 
@@ -281,7 +285,7 @@ MADE: dict[str, Any] = {"sync": Sync, "async": Jobs}
     data=logs(), query=st.sampled_from(["needle", "k", "i", "a", "you", '"', "\\", " ", "é", "\ufffd", "0"])
 )
 def test_a_side_agrees_with_the_reference(side, data, query):
-    """Summaries, matches with their lines, and messages with their order."""
+    """Summaries, matches with their lines, and messages with their order, senders, kinds and texts."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         path = folder_of(root) / "one.jsonl"
@@ -294,9 +298,15 @@ def test_a_side_agrees_with_the_reference(side, data, query):
             lines = [one["line_num"] for hit in found for one in json.loads(hit.matches)]
             assert lines == expected_hits(data, query, content=content, sender=sender)
         page = made.read(Which("one", 0, 1000, None, MOST))
-        assert [
-            (one["timestamp"] or "", one["sender"]) for one in json.loads(page.messages)
-        ] == expected_stamps(data)
+        shown = [
+            (one["timestamp"] or "", one["sender"], one["type"], one["content"])
+            for one in json.loads(page.messages)
+        ]
+        expected = expected_messages(data)
+        assert page.total == len(expected)
+        for one, other in zip(shown, expected, strict=True):
+            assert one[:3] == other[:3]
+            assert other[3] in (..., one[3])
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150)
