@@ -56,6 +56,8 @@ def snapshot() -> dict[str, object]:
 @pytest.mark.parametrize("kind", sorted(GUARDS))
 async def test_everything_is_restored(kind: str, path: Path) -> None:
     """After the block every function is the original, the watchdog is gone and the hook is deaf."""
+    with suppress(LoopBlocked), GUARDS[kind](watched=HERE):
+        path.stat()  # the first guard of a process leaves what sockets inherit in their own class, for good
     before = snapshot()
     with suppress(LoopBlocked), GUARDS[kind](watched=HERE) as guard:
         path.stat()
