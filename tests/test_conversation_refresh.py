@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +15,7 @@ from ksi_daemon.conversation import aio
 from ksi_daemon.conversation.aio import AsyncConversations
 from ksi_daemon.conversation.contract import Progress
 from ksi_daemon.conversation.core import Wanted
+from ksi_daemon.conversation.scan import Part
 from ksi_daemon.errors import IoFailed, WorkerFailed
 from ksi_daemon.settings import Settings
 from ksi_daemon.site import Site
@@ -313,3 +316,23 @@ async def test_errors_of_the_disk_become_ours(side):
     ):
         with pytest.raises(IoFailed, match="ENOTDIR"):
             await call
+
+
+async def test_a_word_after_the_end_of_a_scan_is_for_nobody(side, monkeypatch):
+    """A worker that has not heard yet that the scan was given up begins no work."""
+    await side.refresh(None)
+    words: list[Any] = []
+
+    async def run(_name: str, *_args: Any, told: Any = None, **_options: Any) -> None:
+        if told is not None:
+            words.append(told)
+        raise OSError(errno.EIO, "made up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(side._workers, "run", run)
+        with pytest.raises(IoFailed, match="made up"):
+            await side.refresh(None)
+        before = asyncio.all_tasks()
+        words[0](Part(1, b""))
+        words[0]([("one",)])
+        assert asyncio.all_tasks() == before
