@@ -262,6 +262,19 @@ async def test_a_schema_that_cannot_be_used(config, schema, error):
     assert found["schema_error"].startswith(error)
 
 
+async def test_a_schema_that_takes_for_ever_ends(tmp_path, monkeypatch):
+    """On the async side: it costs its caller `KSI_CALL_TIMEOUT` and a worker, and nobody else anything."""
+    monkeypatch.setenv("KSI_CALL_TIMEOUT", "0.5")
+    schema = b'{"properties": {"a": {"pattern": "^(a+)+$"}}}'
+    lay(tmp_path, {FILE: b"a: " + b"a" * 40 + b"!\n", "var/lib/schemas/ever.json": schema})
+    async with room(AREA, "async", tmp_path) as config:
+        reply = await ask(config, "validate", config_type="daemon", schema_path="ever.json")
+        again = await get(config, "a")
+
+    assert reply["code"] == "component_busy"
+    assert again["value"].endswith("a!")
+
+
 async def test_the_faults_of_a_schema_are_bounded(config):
     """Twenty of them, three hundred characters each; an unknown dialect is read as the newest."""
     rules = {"$schema": "urn:unknown", "additionalProperties": {"type": "integer"}}

@@ -97,11 +97,12 @@ async def test_a_home_is_a_plain_name(config):
 
 @pytest.mark.parametrize("path", GUARDED)
 async def test_what_requests_never_write(config, path):
-    """flags.yaml, what is below var/ but var/lib/, .env, temporary files: not set, not brought back."""
+    """flags.yaml, what is below var/ but var/lib/, .env, temporary files: not set, copied or brought back."""
     before = below(root_of(config))
 
     assert (await put(config, "a", 2, file_path=path))["code"] == "path_refused"
-    assert (await ask(config, "rollback", config_type="daemon", file_path=path))["code"] == "path_refused"
+    for what in ("backup", "rollback"):
+        assert (await ask(config, what, config_type="daemon", file_path=path))["code"] == "path_refused"
     assert below(root_of(config)) == before
 
 
