@@ -117,13 +117,13 @@ class Tally:
     __slots__ = ("claude", "count", "first", "last", "names", "skipped", "user")
 
     def __init__(self, counts: Counts = Counts(0, 0, None, None, (), claude=False, user=False)) -> None:  # noqa: B008 - it is frozen
-        self.count, self.skipped, self.first, self.last = counts[:4]
-        self.names = dict.fromkeys(counts.names)
-        self.claude, self.user = counts.claude, counts.user
+        self.count, self.skipped, self.first, self.last, names, self.claude, self.user = counts
+        self.names = dict.fromkeys(names)
 
     def counts(self) -> Counts:
         """What was counted so far."""
-        first, last = (stamp if stamp is None else clean(stamp) for stamp in (self.first, self.last))
+        first = None if self.first is None else clean(self.first)
+        last = None if self.last is None else clean(self.last)
         return Counts(self.count, self.skipped, first, last, tuple(self.names), self.claude, self.user)
 
     def add_line(self, line: bytes) -> None:

@@ -65,7 +65,8 @@ def _count_at_once(tally: Tally, block: bytes) -> bool:
             entries, stamps = _own(entries)
         deque(map(datetime.fromisoformat, stamps), maxlen=0)
         kinds = {entry.type for entry in entries}
-        senders = dict.fromkeys([entry.sender for entry in entries if entry.type == DIRECT])
+        direct = [entry.sender for entry in entries if entry.type == DIRECT] if DIRECT in kinds else ()
+        senders = dict.fromkeys(direct)
     except _ODD:
         return False
     if stamps:
