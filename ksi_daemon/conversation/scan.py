@@ -25,7 +25,8 @@ FIRST = 1024 * 1024
 PART = 4 * 1024 * 1024
 """Bytes to read in each part of the work after the first; none has more than `FILES` logs."""
 
-FILES = 400
+FILES = 800
+"""Few enough for an even end, enough that workers seldom wait for the next part."""
 
 CHECKED = 10
 """Small logs that are read between two looks whether anybody still waits; large ones look themselves."""
