@@ -15,7 +15,7 @@ from ksi_daemon.site import Site
 from ksi_migrate import bench_source as made
 from ksi_migrate.bench_cases import rotated
 from ksi_migrate.bench_columns import COLUMNS, REFERENCE, STAGES
-from ksi_migrate.bench_discovery_socket import ThroughSocket
+from ksi_migrate.bench_discovery_socket import MOST_ROUNDS, ThroughSocket
 from ksi_migrate.bench_figures import Case, Round, case_of, percentile
 from ksi_migrate.bench_place import settings_of
 from ksi_migrate.bench_proof import Broken
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FILES: Final = 2_000
 SEARCHES: Final = 20
-MOST_ROUNDS: Final = 3
 ROUND_S: Final = 0.3
 """How long a round takes at least where a call is quick."""
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +33,7 @@ CLIENTS: Final = 4
 SEARCHES: Final = 20
 PATIENCE_S: Final = 120.0
 MOST_ROUNDS: Final = 3
+BAR: Final = "a ping's p99 under 10 ms; loop stall of at most 5 ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class ThroughSocket:
                 one = await asyncio.to_thread(self._round, column)
                 found[column].append(one(await idle.read()))
         note = "reference: the original is not here; sync: 1 round, since it takes seconds"
-        return case_of(self.name, CLIENTS, found, note)
+        return replace(case_of(self.name, CLIENTS, found, note), bar=BAR)
 
     def _round(self, column: str) -> Callable[[Any], Round]:
         """A new daemon, loaded and pinged; the round lacks only what the idle process saw meanwhile."""

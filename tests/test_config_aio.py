@@ -10,11 +10,11 @@ import signal
 import time
 import zlib
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ksi_daemon import filetimes
 from ksi_daemon.config import aio, cache, core, files, jobs, quick
 from ksi_daemon.config.cache import Cache, _Entry
 from ksi_daemon.config.turns import Turns
@@ -255,7 +255,7 @@ def test_what_is_unchanged_is_not_read_again(site, tmp_path, monkeypatch):
         return found.value
 
     changed = (tmp_path / FILE).stat().st_ctime_ns
-    monkeypatch.setattr(time, "time_ns", lambda: changed + cache.FRESH_NS)
+    monkeypatch.setattr(time, "time_ns", lambda: changed + filetimes.TICK_NS)
     assert (get(), get(), len(parsed), len(read)) == (b"1", b"1", 1, 2)
     monkeypatch.setattr(time, "time_ns", lambda: changed + 10**10)
     assert [get() for _ in range(5)] == [b"1"] * 5
@@ -269,15 +269,6 @@ def test_what_is_unchanged_is_not_read_again(site, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="Cannot set"):
         jobs.put(Turn(), place, ONLY_SMALL, target(site), "a.b", b"2", BACKED_UP, 0.0)
     assert (get(), len(parsed)) == (encoded("é"), 3)
-
-
-@pytest.mark.parametrize(("second", "settled"), [(0, False), (1, True)])
-def test_a_file_system_that_keeps_whole_seconds_takes_longer_to_settle(second, settled):
-    """A second change within two seconds may leave such a file's times as they are."""
-    times: Any = SimpleNamespace(st_mtime_ns=10**18 + second, st_ctime_ns=10**18)
-
-    assert cache._settled(times, 10**18 + 2 * 10**9) is settled
-    assert cache._settled(times, 10**18 + 3 * 10**9)
 
 
 def test_the_cache_is_bounded(monkeypatch):

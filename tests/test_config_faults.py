@@ -179,24 +179,7 @@ def test_killed_between_any_two_steps(tmp_path, side):
     assert done.stdout.count("\n") == 2
 
 
-SETS = """
-import sys, time
-from pathlib import Path
-from ksi_daemon.config import core, work
-from ksi_daemon.config.backups import Shelf
-from tests.configs import site_of, target
-site = site_of(Path(sys.argv[1]))
-by = work.Worker(core.place(site), work.Plain(), Shelf())
-Path(sys.argv[1], "ready").touch()
-while not Path(sys.argv[1], "go").exists():
-    time.sleep(0.001)
-for number in range(int(sys.argv[2])):
-    work.put(by, target(site), f"theirs.k{number}", b"1", number % 5 == 0, 0.0)
-    if number % 7 == 0:
-        work.backup(by, target(site), "theirs", 0.0)
-"""
-
-ROLLBACKS = """
+READY = """
 import sys, time
 from pathlib import Path
 from ksi_daemon.config import core, work
@@ -205,14 +188,31 @@ from ksi_daemon.config.cache import Cache, Cached
 from ksi_daemon.config.documents import nothing
 from tests.configs import site_of, target
 site = site_of(Path(sys.argv[1]))
-by = work.Worker(core.place(site), Cached(Cache(), nothing), Shelf())
+codec = {"plain": work.Plain(), "cached": Cached(Cache(), nothing)}[sys.argv[3]]
+by = work.Worker(core.place(site), codec, Shelf())
 Path(sys.argv[1], "ready").touch()
 while not Path(sys.argv[1], "go").exists():
     time.sleep(0.001)
 for number in range(int(sys.argv[2])):
+"""
+SETS = """
+    work.put(by, target(site), f"theirs.k{number}", b"1", number % 5 == 0, 0.0)
+    if number % 7 == 0:
+        work.backup(by, target(site), "theirs", 0.0)
+"""
+ROLLBACKS = """
     work.put(by, target(site), "theirs", b'{"n": %d, "fill": "%s"}' % (number, b"y" * 3_000), True, 0.0)
     work.rollback(by, target(site), "", 0.0)
 """
+
+
+async def another(root, does, number, codec):
+    """Another process that does so `number` times on the same file, from now on; a task with its end."""
+    task = asyncio.create_task(asyncio.to_thread(python, READY + does, root, number, codec))
+    while not (root / "ready").exists() and not task.done():
+        await asyncio.sleep(0.001)
+    (root / "go").touch()
+    return task
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -221,18 +221,15 @@ async def test_two_processes_lose_no_key(tmp_path, side, count):
     number = count(30, 1_000)
     async with room(AREA, side, tmp_path) as config:
         await put(config, "ours.k", 0)
-        other = asyncio.create_task(asyncio.to_thread(python, SETS, tmp_path, number))
-        while not (tmp_path / "ready").exists() and not other.done():
-            await asyncio.sleep(0.001)
-        (tmp_path / "go").touch()
+        other = await another(tmp_path, SETS, number, "plain")
         seen = []
         for n in range(number):
             assert (await put(config, f"ours.k{n}", 1, create_backup=n % 5 == 0)).get("status") == "set"
             seen.append(await get(config, "ours.k"))
-        done = await other
+        ended = await other
         found = (await get(config))["value"]
 
-    assert done.returncode == 0, done.stderr
+    assert ended.returncode == 0, ended.stderr
     assert {one.get("value") for one in seen} == {0}
     assert found["ours"] == {"k": 0, **{f"k{n}": 1 for n in range(number)}}
     assert found["theirs"] == {f"k{n}": 1 for n in range(number)}
@@ -245,10 +242,7 @@ async def test_two_processes_roll_back(tmp_path, side, count):
     number = count(15, 300)
     lay(tmp_path, {FILE: b"base: 1\n"})
     async with room(AREA, side, tmp_path) as config:
-        other = asyncio.create_task(asyncio.to_thread(python, ROLLBACKS, tmp_path, number))
-        while not (tmp_path / "ready").exists() and not other.done():
-            await asyncio.sleep(0.001)
-        (tmp_path / "go").touch()
+        other = await another(tmp_path, ROLLBACKS, number, "cached")
         seen = []
         for n in range(number):
             assert (await put(config, "ours", {"n": n, "fill": "x" * 3_000})).get("status") == "set"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ksi_daemon import filetimes
 from ksi_daemon.conversation import counted, scan
 from ksi_daemon.conversation.core import Tally
 from ksi_daemon.conversation.logfile import BLOCK, Seen, blocks
@@ -71,7 +72,7 @@ def keeper(tmp_path):
 
 def settled(made):
     """After one refresh, long enough after the last change of any file."""
-    time.sleep(counted.TICK_NS / 1e9)
+    time.sleep(filetimes.TICK_NS / 1e9)
     made.refresh()
     return made
 
@@ -205,7 +206,7 @@ def test_a_log_that_may_have_changed_unseen_is_looked_at_again(tmp_path):
 
     assert (again, made.files) == ({"a": 1, "big": 12}, 2)
     assert made.bytes == len(lines(GOOD))
-    time.sleep(counted.TICK_NS / 1e9)
+    time.sleep(filetimes.TICK_NS / 1e9)
     made.refresh()
     made.refresh()
     assert made.files == 0

@@ -178,7 +178,7 @@ def test_a_daemon_answers_meanwhile(tmp_path, count):
 
     waited.sort()
     p50, p99, most = (waited[min(len(waited) - 1, len(waited) * at // 100)] for at in (50, 99, 100))
-    print(f"{len(waited)} pings: p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {most:.1f} ms")  # noqa: T201
+    print(f"{len(waited)} pings: p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {most:.1f} ms")  # noqa: T201 - the result of `make soak`
     assert [reply for reply in replies if "error" in reply] == []
     assert replies[0]["skipped_lines"] == 1
     assert (p99 if soaking() else p50) < ANSWERS_MS

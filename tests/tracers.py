@@ -32,7 +32,7 @@ def _in_turn(call: Callable[..., Any]) -> Callable[..., Any]:
 def take_turns() -> None:
     """From now on, for the life of the process: what a new thread does, and what coverage does in it."""
     sys.settrace = _in_turn(sys.settrace)
-    Collector._start_tracer = _in_turn(Collector._start_tracer)  # type: ignore[method-assign]
-    Collector._installation_trace = _in_turn(Collector._installation_trace)  # type: ignore[method-assign]
+    for name in ("_start_tracer", "_installation_trace"):
+        setattr(Collector, name, _in_turn(getattr(Collector, name)))
     if (hook := threading.gettrace()) is not None:
         threading.settrace(_in_turn(hook))

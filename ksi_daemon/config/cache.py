@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ksi_daemon import filetimes
 from ksi_daemon.config import files, quick, values
 from ksi_daemon.config.errors import NoFile, failed
 from ksi_daemon.config.work import Loaded
@@ -19,19 +20,12 @@ if TYPE_CHECKING:
     from ksi_daemon.beneath import Spot
     from ksi_daemon.config.core import Format, Place
 
-FRESH_NS: Final = 20_000_000
-"""Nanoseconds in which two changes may have the same time: what is read so soon is compared by content."""
-
-COARSE_NS: Final = 2_500_000_000
-"""The same on file systems that keep whole seconds, or every other one."""
-
 MOST: Final = 64
 """Documents kept."""
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the files whose documents are kept; a document takes ten to twenty times as much."""
 
-_SECOND_NS: Final = 1_000_000_000
 _Version = tuple[int, int, int, int, int]
 
 
@@ -113,14 +107,9 @@ class Cached:
             document = quick.parse(data, form, found.path, self._pulse)
             entry = _Entry(document, values.weigh(document, place.most_bytes), digest, len(data), None)
             self._cache.keep(key, entry)
-        entry.version = _version(which) if _settled(which, began) else None
+        settled = filetimes.settled(which.st_mtime_ns, which.st_ctime_ns, began)
+        entry.version = _version(which) if settled else None  # until then its content is compared
         return Loaded(entry.document, entry.finite, data, which), entry
-
-
-def _settled(which: os.stat_result, now: int) -> bool:
-    """Whether the last change is so long ago that a further one must have another time."""
-    coarse = which.st_mtime_ns % _SECOND_NS == 0 and which.st_ctime_ns % _SECOND_NS == 0
-    return max(which.st_mtime_ns, which.st_ctime_ns) + (COARSE_NS if coarse else FRESH_NS) < now
 
 
 def _version(which: os.stat_result) -> _Version:

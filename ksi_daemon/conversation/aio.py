@@ -222,6 +222,7 @@ class AsyncConversations:
         for part in found:
             where = (self._folder, self._index, version)
             version = await self._in_background("settle", *where, gone, part, at=KEEPER) or ""
+            gone = ()
         self._unsaved = self._unsaved or version != self._version
         self._version = version
         now = asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ksi_daemon import filetimes
 from ksi_daemon.conversation import quicklines
 from ksi_daemon.conversation.core import Counts, Tally, summary
 from ksi_daemon.conversation.logfile import BLOCK, Seen, blocks, log_of, open_seen
@@ -21,14 +22,6 @@ PRINTED = 2048
 
 SMALL = 64 * 1024
 """Bytes up to which what was counted is simply read again, when anything about its log is new."""
-
-TICK_NS = 50_000_000
-COARSE_NS = 2_500_000_000
-"""For so long after a file's own time a change need not change that time: by the kernel's clock, and on file
-systems that keep whole seconds."""
-
-_SECOND_NS = 1_000_000_000
-
 
 Kept = tuple[Any, ...]
 """A `Counted` as plain values: cheap to send, to compare and to save, since there may be many."""
@@ -139,9 +132,7 @@ def _goes_on(fd: int, known: Counted, found: Seen) -> bool:
 
 
 def _is_settled(found: Seen, now: int) -> bool:
-    latest = max(found.modified, found.changed)
-    coarse = found.modified % _SECOND_NS == 0 and found.changed % _SECOND_NS == 0
-    return latest + (COARSE_NS if coarse else TICK_NS) < now
+    return filetimes.settled(found.modified, found.changed, now)
 
 
 def _print(fd: int, offset: int) -> str:
