@@ -111,7 +111,7 @@ async def test_sizes_are_one_case_with_a_point_each(tmp_path, idle):
     case = await part.measure(1, idle, untold)
     growth = json.loads(json.dumps(case.document()))["growth"]
 
-    assert (part.steps(7), part.area) == (6, CONVERSATIONS)
+    assert (part.steps(7), part.area) == (14, CONVERSATIONS)
     assert case.name == "first refresh, 6 sessions of 8 lines, from 4 on"
     assert (growth["across"], [point["at"] for point in growth["points"]]) == ("sessions", [4, 6])
     assert all(point[column] > 0 for point in growth["points"] for column in COLUMNS)
